@@ -1,0 +1,48 @@
+# `make test` and `make demo` need Python >= 3.10 and nothing else: they make their own environment from PyPI.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# More words for pytest: make test ARGS="-k follower -x"
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint bench all-pythons clean
+
+help: ## show these targets
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
+
+demo: $(VENV)/.installed ## a private server, a worker, and a slow function that is computed once
+	$(BIN)/taskcache demo
+
+test: $(VENV)/.installed ## all tests, in random order, two at a time
+	PYTHON=$(BIN)/python tests/check tests $(ARGS)
+
+lint: $(VENV)/.installed ## format, style and types
+	PYTHON=$(BIN)/python tests/check lint
+
+check: lint test ## what must pass before a commit
+
+bench: $(VENV)/.installed ## the performance budget, beside the peers
+	$(BIN)/python -m tests.bench $(ARGS)
+
+# Python 3.10 to 3.13, those that are found, each in an environment of its own.
+VERSIONS := 3.10 3.11 3.12 3.13
+all-pythons: ## the tests with every supported Python found on PATH
+	@found=""; \
+	for version in $(VERSIONS); do \
+	  if python$$version -c "" 2>/dev/null; then found="$$found $$version"; else echo "python$$version: not found"; fi; \
+	done; \
+	test -n "$$found" || { echo "none of $(VERSIONS) is on PATH"; exit 1; }; \
+	for version in $$found; do \
+	  $(MAKE) test PYTHON=python$$version VENV=.venv-$$version || exit 1; \
+	done
+
+clean: ## remove environments and caches
+	rm -rf .venv .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+
+# Depends on pyproject.toml alone: the code is installed in place, so editing it needs no second install.
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "$(PYTHON) is older than 3.10; say make PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "$(PYTHON) has no venv; on Debian: apt-get install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@

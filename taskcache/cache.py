@@ -1,0 +1,372 @@
+"""This is where users begin: a Cache, its plain keys, and the decorators it gives."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
+
+from typing_extensions import ParamSpec, Self, Unpack
+
+from taskcache import calling, following, opening
+from taskcache.aio import AsyncCache
+from taskcache.codec.sealing import Codec
+from taskcache.decorators import AsyncFunction, CachedFunction, CachedProperty
+from taskcache.drivers import blocking
+from taskcache.errors import UsageError
+from taskcache.invocation import Invocation
+from taskcache.options import AsyncOptions, CachedOptions, check
+from taskcache.primitives import Plain, check_keys, entry_pattern, invalidated, is_entry, redis_key_of, removals
+from taskcache.protocol.stamps import bump, stamp_pattern, tag_stamp
+from taskcache.protocol.steps import Call
+from taskcache.result import Result
+from taskcache.settings import (
+    PERSIST,
+    Duration,
+    Lifetime,
+    Settings,
+    lifetime_ms,
+    parse_secrets,
+    read_environment,
+    to_ms,
+)
+
+if TYPE_CHECKING:
+    from taskcache.drivers.station import Station
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class CachedDecorator(Protocol):
+    """What `cached(...)` with options gives."""
+
+    def __call__(self, fn: Callable[P, R], /) -> CachedFunction[P, R]: ...
+
+
+class PropertyDecorator(Protocol):
+    """What `cached_property(...)` with options gives."""
+
+    def __call__(self, fn: Callable[[Any], R], /) -> CachedProperty[R]: ...
+
+
+class AsyncDecorator(Protocol):
+    """What `cache_async(...)` with options gives; an `async def` gives its value, not its coroutine."""
+
+    @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncFunction[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> AsyncFunction[P, R]: ...
+
+
+# How many calls of one process may compute at once while the cache is away: what a database usually bears.
+COMPUTE_LIMIT = 64
+
+
+class Cache:
+    """
+    A cache in Redis or Valkey whose slow calls are computed once, by workers or here, and shared by every process.
+
+    `database` is a URL or a client; without one TASKCACHE_URL or REDIS_URL counts, and without those a private server
+    is started (extra `embedded`). Nothing is connected, started or imported before the first command.
+    """
+
+    def __init__(
+        self,
+        database: Any = None,
+        name: str | None = None,
+        default_timeout: Lifetime | None = None,
+        debug: bool | None = None,
+        *,
+        app: Any = None,
+        secret: str | bytes | None = None,
+        defaults: CachedOptions | None = None,
+        codec: Literal["auto", "safe", "pickle"] = "auto",
+        compress_above: int | None = 4096,
+        lease: Duration = 5,
+        transport: Literal["auto", "redis-py"] = "auto",
+    ) -> None:
+        environment = read_environment()
+        self.database = database if database is not None else environment.url
+        self._defaults = dict(defaults or {})
+        if self._defaults:
+            check(self._defaults, "cached")
+        self.app = app
+        self.settings = Settings(
+            name=name or environment.name or "cache",
+            default_timeout_ms=PERSIST if default_timeout is None else lifetime_ms(default_timeout, "default_timeout"),
+            debug=environment.debug if debug is None else debug,
+            secrets=parse_secrets(secret if secret is not None else environment.secret),
+            codec=codec,
+            compress_above_bytes=2**62 if compress_above is None else compress_above,
+            lease_ms=to_ms(lease, "lease"),
+            transport=transport,
+        )
+        self.slots = threading.BoundedSemaphore(COMPUTE_LIMIT)
+        self._counts = {"hits": 0, "misses": 0, "writes": 0}
+        self._opened: opening.Opened | None = None
+        self._lock = threading.Lock()
+        opening.remember(self)
+
+    @classmethod
+    def from_settings(cls, database: Any, settings: Settings) -> Cache:
+        """A cache with the settings of another process; secrets, and an address if need be, from the environment."""
+        cache = cls(database, settings.name)
+        cache.settings = replace(settings, secrets=cache.settings.secrets)
+        return cache
+
+    # -- what it stands on ---------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        return self.settings.name
+
+    @property
+    def default_timeout(self) -> float | None:
+        """How long `set` stores when nothing is said, in seconds; None: for ever."""
+        milliseconds = self.settings.default_timeout_ms
+        return None if milliseconds < 0 else milliseconds / 1000
+
+    @property
+    def debug(self) -> bool:
+        """True: nothing is read or stored, and every call is computed where it is made."""
+        return self.settings.debug
+
+    @property
+    def station(self) -> Station:
+        """This process's side of the server; made by the first command."""
+        return self._open().station
+
+    @property
+    def is_open(self) -> bool:
+        """True once a command has been run."""
+        return self._opened is not None
+
+    @property
+    def codec(self) -> Codec:
+        """What seals and opens values."""
+        return self._open().codec
+
+    @property
+    def embedded(self) -> Any:
+        """The private server, when that is what this cache stands on; else None."""
+        return self._open().embedded
+
+    def _open(self) -> opening.Opened:
+        if self._opened is None:
+            with self._lock:
+                if self._opened is None:
+                    self._opened = opening.open_server(self.database, self.settings)
+        return self._opened
+
+    @property
+    def plain(self) -> Plain:
+        return Plain(self.name, self.codec, bool(self._open().settings.secrets))
+
+    @property
+    def aio(self) -> AsyncCache:
+        """The same commands, awaitable."""
+        return AsyncCache(self)
+
+    # -- plain keys ------------------------------------------------------------------------------------
+
+    def make_key(self, key: str) -> str:
+        """The Redis key of what `get(key)` reads."""
+        return f"{self.name}:{key}"
+
+    def unmake_key(self, redis_key: str) -> str:
+        """The key that `get` takes, from a Redis key."""
+        return redis_key[len(self.name) + 1 :]
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value of `key`, or `default`."""
+        found = self.get_many((key,))
+        return found.get(key, default)
+
+    def get_many(self, keys: Sequence[str]) -> dict[str, Any]:
+        """The values that are there, by key; one round trip."""
+        wanted = check_keys(keys)
+        if self.debug or not wanted:
+            return {}
+        found: dict[str, Any] = blocking.run(self.plain.get_many(wanted), self.station.server)
+        self.count(hits=len(found), misses=len(wanted) - len(found))
+        return found
+
+    def set(self, key: str, value: Any, timeout: Lifetime | None = None) -> bool:
+        """
+        Store `value` for `timeout` seconds; None: the default of this cache; 0: store nothing and remove what is there.
+
+        A computation of this key that is under way is not stored any more. Raises UnstorableValue.
+        """
+        return self.set_many({key: value}, timeout)
+
+    def set_many(self, data: Mapping[str, Any] | None = None, timeout: Lifetime | None = None, **more: Any) -> bool:
+        """Store several values, each with its lifetime in the same command as its value."""
+        values = {**(data or {}), **more}
+        check_keys(list(values))
+        ttl_ms = self.ttl_ms(timeout)
+        if not self.debug and values:
+            plain = self.plain
+            sealed = {key: plain.seal(key, value, ttl_ms) for key, value in values.items()}
+            self.station.server.calls(plain.replacements(sealed, ttl_ms))
+            self.count(writes=len(values))
+        return True
+
+    def get_or_set(self, key: str, value: T | Callable[[], T], timeout: Lifetime | None = None) -> T:
+        """The value of `key`; when there is none, `value`, or what it returns, computed once for all who ask."""
+        check_keys((key,))
+        compute: Callable[[], T] = value if callable(value) else lambda: value
+        if self.debug:
+            return compute()
+        invocation = Invocation.of(self.settings, self.codec, key, "", (), self.ttl_ms(timeout))
+        found: T = calling.answer(calling.PlainCallee(self, compute), invocation, (), {})
+        return found
+
+    def delete(self, key: str) -> int:
+        """Remove `key`; 1 when it was there. Raises NoServer when it is not known to be done."""
+        check_keys((key,))
+        if self.debug:
+            return 0
+        gone: int = blocking.run(invalidated(self.name, key), self.station.server)
+        return gone
+
+    def delete_many(self, keys: Sequence[str]) -> int:
+        """Remove several keys; how many were there."""
+        wanted = check_keys(keys)
+        if self.debug or not wanted:
+            return 0
+        return sum(self.station.server.calls(removals(self.name, wanted)))
+
+    def incr(self, key: str, delta: int = 1) -> int:
+        """Add to a counter, which begins at 0; `get` gives its value."""
+        check_keys((key,))
+        if self.debug:
+            return delta
+        reply: int = self.station.server.call(Call("INCRBY", (redis_key_of(self.name, key),), (delta,)))
+        return reply
+
+    def keys(self, strip_prefix: bool = False) -> Iterator[str]:
+        """The keys of all entries; as Redis has them, or with `strip_prefix` as `get` takes them. Never blocks others."""
+        if self.debug:
+            return
+        seen: set[bytes] = set()
+        for page in self.station.server.scan(entry_pattern(self.name)):
+            for redis_key in page:
+                if is_entry(redis_key) and redis_key not in seen:
+                    seen.add(redis_key)
+                    text = redis_key.decode("utf-8", "surrogatepass")
+                    yield self.unmake_key(text) if strip_prefix else text
+
+    def flush(self) -> int:
+        """Invalidate everything in this cache, computations under way too, and remove it; how many entries there were."""
+        if self.debug:
+            return 0
+        server, gone = self.station.server, 0
+        # First the stamps: from here on no old value is valid, however long removing the bytes takes.
+        for page in server.scan(stamp_pattern(self.name)):
+            server.calls([Call("UNLINK", (key,)) for key in page])
+        for page in server.scan(entry_pattern(self.name)):
+            gone += sum(server.calls([Call("UNLINK", (key,)) for key in page if is_entry(key)]))
+        return gone
+
+    def invalidate(self, *tags: str) -> None:
+        """Invalidate everything that carries one of these tags, however much; one key is deleted for each tag."""
+        if not self.debug and tags:
+            blocking.run(bump([tag_stamp(self.name, tag) for tag in tags]), self.station.server)
+
+    def ttl_ms(self, timeout: Lifetime | None) -> int:
+        return self.settings.default_timeout_ms if timeout is None else lifetime_ms(timeout)
+
+    def count(self, hits: int = 0, misses: int = 0, writes: int = 0) -> None:
+        self._counts["hits"] += hits
+        self._counts["misses"] += misses
+        self._counts["writes"] += writes
+
+    @property
+    def metrics(self) -> dict[str, int]:
+        """walrus's counters of the plain commands of this process."""
+        return self._counts
+
+    def stats(self) -> dict[str, int]:
+        """What this process counted, and how many flights it waits for now."""
+        waits = 0 if self._opened is None else self._opened.station.waiting()
+        return {**self._counts, "waits": waits}
+
+    # -- decorators ------------------------------------------------------------------------------------
+
+    @overload
+    def cached(self, fn: Callable[P, R], /) -> CachedFunction[P, R]: ...
+    @overload
+    def cached(self, /, **options: Unpack[CachedOptions]) -> CachedDecorator: ...
+    def cached(self, fn: Any = None, /, **options: Any) -> Any:
+        """Compute calls where they are made, once for all who ask meanwhile, and share the value."""
+        return self._decorate(CachedFunction, "cached", fn, options)
+
+    @overload
+    def cached_property(self, fn: Callable[[Any], R], /) -> CachedProperty[R]: ...
+    @overload
+    def cached_property(self, /, **options: Unpack[CachedOptions]) -> PropertyDecorator: ...
+    def cached_property(self, fn: Any = None, /, **options: Any) -> Any:
+        """A property computed once for each object; `del obj.name` busts it."""
+        return self._decorate(CachedProperty, "cached_property", fn, options)
+
+    @overload
+    def cache_async(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncFunction[P, R]: ...
+    @overload
+    def cache_async(self, fn: Callable[P, R], /) -> AsyncFunction[P, R]: ...
+    @overload
+    def cache_async(self, /, **options: Unpack[AsyncOptions]) -> AsyncDecorator: ...
+    def cache_async(self, fn: Any = None, /, **options: Any) -> Any:
+        """Have calls computed by a Celery worker; a call gives a `Result` at once. Replaces `@app.task`."""
+        return self._decorate(AsyncFunction, "cache_async", fn, options)
+
+    def _decorate(self, kind: Any, decorator: str, fn: Any, given: dict[str, Any]) -> Any:
+        options = check({**self._defaults, **given}, decorator)
+        if fn is None:
+            return lambda decorated: kind(self, decorated, options)
+        return kind(self, fn, options)
+
+    def with_options(self, **defaults: Any) -> Cache:
+        """A view of this cache whose decorators have other defaults: a profile."""
+        check(defaults, "cached")
+        view = object.__new__(Cache)
+        view.__dict__.update(self.__dict__)
+        view._defaults = {**self._defaults, **defaults}
+        return view
+
+    def result(self, result_id: str) -> Result[Any]:
+        """The result that another process knows by this id; starts nothing."""
+        key, label, tags, token = following.read_id(result_id)
+        invocation = Invocation.of(self.settings, self.codec, key, label, tags, 0)
+        if self.debug:
+            raise UsageError("with debug=True nothing is stored, so there are no results to find")
+        return Result(None, invocation, following.found(self.station, invocation, token), cache=self)
+
+    # -- being an object -------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close this process's connections."""
+        if self._opened is not None:
+            self._opened.station.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.aio.close()
+
+    def __reduce__(self) -> Any:
+        return opening.reference, (opening.address_of(self.database), self.settings.without_secrets())
+
+    def __repr__(self) -> str:
+        where = opening.describe(self._opened, self.database)
+        app = f" app={self.app if isinstance(self.app, str) else self.app.main!r}" if self.app is not None else ""
+        return f"<Cache {self.name!r} {where}{app}>"

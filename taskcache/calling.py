@@ -1,0 +1,293 @@
+"""This is where a call is answered in this process: from the cache, from a colleague's flight, or by computing here."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from taskcache import events
+from taskcache.computing import Attempt, Sealed, new_owner
+from taskcache.current import ancestors, computing
+from taskcache.drivers import asyncio as driver
+from taskcache.drivers import blocking
+from taskcache.drivers.renewer import Lease
+from taskcache.drivers.station import Station
+from taskcache.errors import NoServer
+from taskcache.invocation import Invocation
+from taskcache.options import Options
+from taskcache.protocol.flight import Claim, Extra, Landing, Lead, begin, judged, obtain
+from taskcache.protocol.steps import Call
+from taskcache.stats import Stats
+
+if TYPE_CHECKING:
+    from taskcache.cache import Cache
+    from taskcache.function import Function
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+Reads = Sequence[bytes | None]
+
+
+class Callee(Protocol):
+    """What is needed of a function to answer its calls."""
+
+    cache: Cache
+    name: str
+    origin: Any
+    options: Options
+    stats_counted: Stats
+
+
+class PlainCallee:
+    """The function behind `get_or_set`: it has a key of its own and no name."""
+
+    name = ""
+    options = Options()
+
+    def __init__(self, cache: Cache, fn: Callable[[], Any]) -> None:
+        self.cache = cache
+        self.origin = SimpleNamespace(fn=fn, is_coroutine=False)
+        self.stats_counted = Stats()
+
+
+def landed(landing: Landing) -> Any:
+    """The value of a call, or its error."""
+    if landing.error is not None:
+        raise landing.error
+    return landing.value
+
+
+def is_own_ancestor(invocation: Invocation) -> bool:
+    """True inside the computation of this very key: waiting for it would be waiting for ourselves."""
+    return invocation.key in ancestors()
+
+
+def look(station: Station, invocation: Invocation) -> tuple[Landing | None, Reads]:
+    """The hit path: one round trip, and a value if it may be returned; what was read goes on to the miss."""
+    first = station.read((invocation.redis_key, *invocation.stamps))
+    landing = invocation.usable(first[0], first[1:])
+    if isinstance(landing, Extra):
+        landing = blocking.run(judged(invocation.errand(station, ""), first[0], first[1:]), station.server)
+    return landing, first
+
+
+def call(function: Function[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Answer a call of a `cached` function."""
+    if function.cache.debug:
+        return function.origin.fn(*args, **kwargs)
+    return answer(function, function.invocation(args, kwargs), args, kwargs)
+
+
+def answer(function: Callee, invocation: Invocation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Answer a call whose key is known."""
+    cache = function.cache
+    began = time.perf_counter()
+    if is_own_ancestor(invocation):
+        return function.origin.fn(*args, **kwargs)
+    try:
+        station = cache.station
+        landing, first = look(station, invocation)
+        if landing is not None:
+            function.stats_counted.hit(time.perf_counter() - began)
+            return landed(landing)
+        errand = invocation.errand(station, new_owner())
+        with station.watched():
+            ended = blocking.run(
+                obtain(errand, first), station.server, wait=lambda wait: station.keeper.wait(errand, wait)
+            )
+    except NoServer as error:
+        return _without_cache(function, error, (args, kwargs))
+    if isinstance(ended, Landing):
+        function.stats_counted.hit(time.perf_counter() - began)
+        return landed(ended)
+    value = lead(function, station, invocation, ended, errand.owner, (args, kwargs)).value
+    function.stats_counted.miss(time.perf_counter() - began)
+    return value
+
+
+def _without_cache(function: Callee, error: NoServer, arguments: Arguments) -> Any:
+    """The cache is away: its user is served all the same, and told once."""
+    note_degraded(function, error)
+    args, kwargs = arguments
+    with function.cache.slots:
+        return function.origin.fn(*args, **kwargs)
+
+
+def note_degraded(function: Callee, error: NoServer) -> None:
+    """Count and log that a call goes without the cache; raises `error` where the options ask for it."""
+    if function.options.on_cache_error == "raise":
+        raise error
+    function.stats_counted.degraded += 1
+    events.emit(events.Event("degraded", function.name))
+    events.warn_once(f"degraded {error}", "taskcache: %s; calls are computed without the cache meanwhile", error)
+
+
+def attempt_of(
+    function: Callee, station: Station, invocation: Invocation, began: Lead | Claim, token: str, owner: str
+) -> Attempt:
+    """Begin to compute a flight that we lead or have claimed, with its lease kept alive from here."""
+    errand = invocation.errand(station, owner)
+    lease = station.renewer.hold(Lease(errand.key, token, owner, held=True))
+    return Attempt(
+        invocation,
+        function.options,
+        errand,
+        token=token,
+        owner=owner,
+        stamps=began.stamps,
+        now_ms=began.now_ms,
+        run=lambda steps: blocking.run(steps, station.server),
+        lease=lease,
+    )
+
+
+def lead(
+    function: Callee,
+    station: Station,
+    invocation: Invocation,
+    began: Lead | Claim,
+    owner: str,
+    arguments: Arguments,
+    token: str = "",
+) -> Sealed:
+    """Compute here what others may wait for, publish it, and give it back."""
+    attempt = attempt_of(function, station, invocation, began, began.token if isinstance(began, Lead) else token, owner)
+    args, kwargs = arguments
+    assert attempt.lease is not None
+    try:
+        with computing(attempt.computation):
+            value = function.origin.fn(*args, **kwargs)
+            if function.origin.is_coroutine:
+                value = driver.run_to_end(value)
+        sealed = attempt.seal(value)
+    except BaseException as error:
+        function.stats_counted.failed += 1
+        with suppress(NoServer):
+            attempt.run(attempt.fail(error))
+        station.renewer.drop(attempt.lease)
+        raise
+    function.stats_counted.computed += 1
+    try:
+        # Held once and lost: another computation of this key is current, and this one must not be stored.
+        if not attempt.lease.lost:
+            attempt.run(attempt.publish(sealed))
+    except NoServer as error:
+        events.warn_once(f"unpublished {error}", "taskcache: a computed value could not be stored (%s)", error)
+    finally:
+        station.renewer.drop(attempt.lease)
+    return sealed
+
+
+def claim_here(function: Callee, station: Station, invocation: Invocation, token: str, arguments: Arguments) -> bool:
+    """Compute a queued flight in this process, if nobody has begun it; True when it was ours to compute."""
+    owner = new_owner()
+    errand = invocation.errand(station, owner)
+    claim = blocking.run(begin(errand, token, owner=owner, inline=True), station.server)
+    if claim.word != "run":
+        return False
+    # The error is delivered through the flight, to whoever asked for this as to everybody else.
+    with suppress(Exception):
+        lead(function, station, invocation, claim, owner, arguments, token)
+    return True
+
+
+# -- the same from a coroutine ----------------------------------------------------------------------------
+
+
+async def acall(function: Function[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Answer a call of a `cached` function from a coroutine; a plain function is computed in a thread."""
+    if function.cache.debug:
+        return await body(function, (args, kwargs))
+    return await aanswer(function, function.invocation(args, kwargs), args, kwargs)
+
+
+async def aanswer(function: Callee, invocation: Invocation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Answer a call whose key is known, from a coroutine."""
+    cache = function.cache
+    began = time.perf_counter()
+    if is_own_ancestor(invocation):
+        return await body(function, (args, kwargs))
+    try:
+        station = await cache.aio.station()
+        landing, first = await alook(station, invocation)
+        if landing is not None:
+            function.stats_counted.hit(time.perf_counter() - began)
+            return landed(landing)
+        await driver.in_thread(station.keeper.inbox)
+        errand = invocation.errand(station, new_owner())
+        with station.watched():
+            ended = await driver.run(
+                obtain(errand, first), station.loops, wait=lambda wait: driver.follow(station.keeper, errand, wait)
+            )
+    except NoServer as error:
+        note_degraded(function, error)
+        return await body(function, (args, kwargs))
+    if isinstance(ended, Landing):
+        function.stats_counted.hit(time.perf_counter() - began)
+        return landed(ended)
+    # Whoever cancels this call does not cancel it for the others: the computation is a task of its own.
+    value = await driver.detached(_alead(function, station, invocation, ended, errand.owner, (args, kwargs)))
+    function.stats_counted.miss(time.perf_counter() - began)
+    return value
+
+
+async def aget_or_set(cache: Cache, key: str, value: Any, ttl_ms: int) -> Any:
+    """`get_or_set` from a coroutine; `value` may be a value, a function, or an `async def`."""
+    compute = value if callable(value) else lambda: value
+    if cache.debug:
+        return await compute() if inspect.iscoroutinefunction(value) else compute()
+    callee = PlainCallee(cache, compute)
+    callee.origin.is_coroutine = inspect.iscoroutinefunction(value)
+    return await aanswer(callee, Invocation.of(cache.settings, cache.codec, key, "", (), ttl_ms), (), {})
+
+
+async def alook(station: Station, invocation: Invocation) -> tuple[Landing | None, Reads]:
+    """`look` from a coroutine."""
+    station.check()
+    with station.watched():
+        first: Reads = await station.loops.call(Call("MGET", (invocation.redis_key, *invocation.stamps)))
+    landing = invocation.usable(first[0], first[1:])
+    if isinstance(landing, Extra):
+        landing = await driver.run(judged(invocation.errand(station, ""), first[0], first[1:]), station.loops)
+    return landing, first
+
+
+async def _alead(
+    function: Callee,
+    station: Station,
+    invocation: Invocation,
+    began: Lead,
+    owner: str,
+    arguments: Arguments,
+) -> Any:
+    attempt = attempt_of(function, station, invocation, began, began.token, owner)
+    assert attempt.lease is not None
+    try:
+        with computing(attempt.computation):
+            value = await body(function, arguments)
+        sealed = attempt.seal(value)
+    except BaseException as error:
+        function.stats_counted.failed += 1
+        with suppress(NoServer):
+            await driver.run(attempt.fail(error), station.loops)
+        station.renewer.drop(attempt.lease)
+        raise
+    function.stats_counted.computed += 1
+    try:
+        if not attempt.lease.lost:
+            await driver.run(attempt.publish(sealed), station.loops)
+    except NoServer as error:
+        events.warn_once(f"unpublished {error}", "taskcache: a computed value could not be stored (%s)", error)
+    finally:
+        station.renewer.drop(attempt.lease)
+    return value
+
+
+async def body(function: Callee, arguments: Arguments) -> Any:
+    args, kwargs = arguments
+    if function.origin.is_coroutine:
+        return await function.origin.fn(*args, **kwargs)
+    return await driver.in_thread(lambda: function.origin.fn(*args, **kwargs))

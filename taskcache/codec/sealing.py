@@ -1,0 +1,201 @@
+"""This is where we make the bytes that leave this process, and open those that come in: verify first, then decode."""
+
+from __future__ import annotations
+
+import pickle
+import struct
+from typing import Any, Final
+
+from taskcache.codec import compression, failures, pickling, typed
+from taskcache.codec.envelope import (
+    COMPRESSED,
+    ERROR,
+    MAC_BYTES,
+    PICKLE,
+    SIGNED,
+    TAGGED,
+    Envelope,
+    Head,
+    pack_head,
+    unpack,
+    write_head,
+)
+from taskcache.codec.signing import Signer
+from taskcache.errors import UnstorableValue, UntrustedValue, ValueTooLarge
+from taskcache.settings import Settings
+
+# What is signed is signed for one use. Entries add the Redis key, so a value is worth nothing under another key.
+_ENTRY: Final = b"entry\0"
+_MESSAGE: Final = b"message\0"
+_ARGUMENTS: Final = b"arguments\0"
+
+# magic, version, flags, key id; then the MAC, if SIGNED; then the payload
+_MESSAGE_HEADER: Final = struct.Struct("<BBBB")
+_MESSAGE_MAGIC: Final = 0xC6
+_MESSAGE_VERSION: Final = 1
+_MESSAGE_FLAGS: Final = PICKLE | COMPRESSED | SIGNED
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Codec:
+    """Seals and opens values, failures, messages and arguments the way one cache's settings say."""
+
+    def __init__(self, settings: Settings, *, pickler: type[pickle.Pickler] = pickle.Pickler) -> None:
+        """Obey `settings`; `pickler` writes what the typed codec does not (cloudpickle's where code goes by value)."""
+        self._signer = Signer(settings.secrets) if settings.secrets else None
+        # Part of what is signed, so it goes into the head before there is a signature.
+        self._key_id = self._signer.key_id if self._signer is not None else 0
+        self._always_pickles = settings.codec == "pickle"
+        # "safe" means that nothing is ever unpickled, not even what a colleague has signed.
+        self._may_pickle = bool(settings.secrets) and settings.codec != "safe"
+        self._compress_above_bytes = settings.compress_above_bytes
+        self._pickler = pickler
+
+    def seal(
+        self,
+        redis_key: bytes,
+        value: object,
+        *,
+        token: bytes,
+        created_ms: int,
+        fresh_ms: int,
+        cost_ms: int,
+        label_bytes: int | None,
+        stamps: bytes = b"",
+        tags: tuple[str, ...] = (),
+    ) -> bytes:
+        """
+        Make the bytes of an entry; a `fresh_ms` of PERSIST is written as "none stated".
+
+        Raises `UnstorableValue` for what may not be written, `ValueTooLarge` for more than Redis stores.
+        """
+        payload, bits = self._write(value, what="the value")
+        # A flight that lost its stamps delivers and does not store: its tags have nothing left to name.
+        if not stamps:
+            tags = ()
+        if tags:
+            bits |= TAGGED
+        lifetime_ms = max(fresh_ms, 0)
+        head = Head(token, bits, label_bytes, created_ms, lifetime_ms, cost_ms, stamps, tags, self._key_id)
+        return self._signed(_ENTRY + redis_key, write_head(head), payload)
+
+    def seal_failure(
+        self, redis_key: bytes, error: BaseException, *, token: bytes, created_ms: int = 0, cost_ms: int = 0
+    ) -> bytes:
+        """Make the bytes that tell every waiter of an error."""
+        failure = failures.pack_failure(error, trusted=self._may_pickle, pickler=self._pickler)
+        payload, bits = self._folded(failure, ERROR)
+        head = Head(token, bits, None, created_ms, 0, cost_ms, b"", (), self._key_id)
+        return self._signed(_ENTRY + redis_key, write_head(head), payload)
+
+    def open(self, redis_key: bytes, envelope: Envelope | Buffer) -> object:
+        """Read the value of an entry. Raises `UntrustedValue`, and nothing else, when it is not one of ours."""
+        sealed = envelope if isinstance(envelope, Envelope) else unpack(envelope)
+        bits = int(sealed.flags)
+        if bits & ERROR:
+            raise UntrustedValue("a failure where a value is expected")
+        return self._read(bits, self._verified(redis_key, sealed))
+
+    def open_failure(self, redis_key: bytes, envelope: Envelope | Buffer) -> BaseException:
+        """Read the error of an envelope that has the ERROR flag. Raises `UntrustedValue`, and nothing else."""
+        sealed = envelope if isinstance(envelope, Envelope) else unpack(envelope)
+        bits = int(sealed.flags)
+        if not bits & ERROR:
+            raise UntrustedValue("a value where a failure is expected")
+        payload = self._unfolded(bits, self._verified(redis_key, sealed))
+        return failures.unpack_failure(payload, trusted=self._may_pickle)
+
+    def seal_message(self, body: object, *, refer: typed.Refer | None = None) -> bytes:
+        """Make the body of a message to a worker; `refer` as in `typed.encode`."""
+        return self._seal_signed(_MESSAGE, body, refer, "the message")
+
+    def open_message(self, data: Buffer, *, resolve: typed.Resolve | None = None) -> object:
+        """Read the body of a message. Raises `UntrustedValue` when it is not one of ours, and what `resolve` raises."""
+        return self._open_signed(_MESSAGE, data, resolve)
+
+    def seal_arguments(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], *, refer: typed.Refer | None = None
+    ) -> bytes:
+        """Write the arguments of a call, once: what the caller changes afterwards is not seen by the worker."""
+        return self._seal_signed(_ARGUMENTS, {"args": list(args), "kwargs": kwargs}, refer, "the arguments")
+
+    def open_arguments(
+        self, data: Buffer, *, resolve: typed.Resolve | None = None
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Read the arguments of a call, new objects each time. Raises `UntrustedValue`, and what `resolve` raises."""
+        call = self._open_signed(_ARGUMENTS, data, resolve)
+        if type(call) is not dict or set(call) != {"args", "kwargs"}:
+            raise UntrustedValue("arguments that are not laid out as arguments")
+        args, kwargs = call["args"], call["kwargs"]
+        if type(args) is not list or type(kwargs) is not dict or not all(type(name) is str for name in kwargs):
+            raise UntrustedValue("arguments that are not laid out as arguments")
+        return tuple(args), kwargs
+
+    def _write(self, value: object, *, refer: typed.Refer | None = None, what: str) -> tuple[bytes, int]:
+        """Encode a value by whatever codec may write it; returns the payload and its flags."""
+        if not self._always_pickles:
+            try:
+                return self._folded(typed.encode(value, refer=refer, what=what), 0)
+            except UnstorableValue:
+                if not self._may_pickle:
+                    raise
+        return self._folded(pickling.dumps(value, refer=refer, pickler=self._pickler, what=what), PICKLE)
+
+    def _read(self, bits: int, payload: bytes | memoryview, resolve: typed.Resolve | None = None) -> object:
+        """Decode a payload that has been verified."""
+        if not bits & PICKLE:
+            return typed.decode(self._unfolded(bits, payload), resolve=resolve)
+        if not (self._may_pickle and bits & SIGNED):
+            raise UntrustedValue("a pickle, which is not read here")
+        return pickling.loads(self._unfolded(bits, payload), resolve=resolve)
+
+    def _unfolded(self, bits: int, payload: bytes | memoryview) -> bytes | memoryview:
+        return compression.decompress(payload) if bits & COMPRESSED else payload
+
+    def _folded(self, payload: bytes, bits: int) -> tuple[bytes, int]:
+        """Compress a payload where it pays, and add the flags of how it will leave."""
+        smaller = compression.compress(payload, above_bytes=self._compress_above_bytes)
+        if smaller is not None:
+            payload, bits = smaller, bits | COMPRESSED
+        if len(payload) > compression.MAX_BYTES:
+            raise ValueTooLarge(f"a value of {len(payload)} bytes; Redis stores {compression.MAX_BYTES} at most")
+        return payload, bits if self._signer is None else bits | SIGNED
+
+    def _signed(self, context: bytes, head: bytes, payload: bytes) -> bytes:
+        """Put head and payload together, with the MAC between them when there is a secret."""
+        if self._signer is None:
+            return head + payload
+        _, mac = self._signer.sign(context, head, payload)
+        return b"".join((head, mac, payload))
+
+    def _verified(self, redis_key: bytes, sealed: Envelope) -> bytes | memoryview:
+        """Check the signature, when we have secrets to check it with, before anybody looks at the payload."""
+        if self._signer is not None:
+            if not int(sealed.flags) & SIGNED:
+                raise UntrustedValue("an entry that is not signed")
+            head = pack_head(sealed)
+            if not self._signer.verify(_ENTRY + redis_key, sealed.key_id, sealed.mac, head, sealed.payload):
+                raise UntrustedValue("an entry whose signature is not ours, or belongs to another key")
+        return sealed.payload
+
+    def _seal_signed(self, context: bytes, body: object, refer: typed.Refer | None, what: str) -> bytes:
+        payload, bits = self._write(body, refer=refer, what=what)
+        head = _MESSAGE_HEADER.pack(_MESSAGE_MAGIC, _MESSAGE_VERSION, bits, self._key_id)
+        return self._signed(context, head, payload)
+
+    def _open_signed(self, context: bytes, data: Buffer, resolve: typed.Resolve | None) -> object:
+        view = memoryview(data)
+        if len(view) < _MESSAGE_HEADER.size:
+            raise UntrustedValue("a message that is shorter than its header")
+        magic, version, bits, key_id = _MESSAGE_HEADER.unpack_from(view)
+        if magic != _MESSAGE_MAGIC or version != _MESSAGE_VERSION or bits & ~_MESSAGE_FLAGS:
+            raise UntrustedValue("a message that is not one of ours, or of another version")
+        at = _MESSAGE_HEADER.size
+        mac = bytes(view[at : at + MAC_BYTES]) if bits & SIGNED else b""
+        payload = view[at + len(mac) :]
+        if self._signer is not None and not (
+            mac and self._signer.verify(context, key_id, mac, view[: _MESSAGE_HEADER.size], payload)
+        ):
+            raise UntrustedValue("a message that is not signed with a secret of ours")
+        return self._read(bits, payload, resolve)

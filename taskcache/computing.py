@@ -1,0 +1,173 @@
+"""This is where a body runs under a flight: begun, kept alive, measured, sealed and published."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from taskcache import events
+from taskcache.current import Computation, Progress, Tags, ancestors
+from taskcache.errors import NoServer
+from taskcache.invocation import Invocation, sealed_value
+from taskcache.options import Options
+from taskcache.protocol import scripts
+from taskcache.protocol.entry import new_token, read
+from taskcache.protocol.flight import Errand, Published, end
+from taskcache.protocol.stamps import ensure, tag_stamp
+from taskcache.protocol.steps import Steps
+from taskcache.settings import PERSIST, lifetime_ms
+
+if TYPE_CHECKING:
+    from taskcache.drivers.renewer import Lease
+
+Run = Callable[[Steps[Any]], Any]
+
+
+def new_owner() -> str:
+    """Name one attempt to compute; a nonce, because the same worker can receive the same message twice."""
+    return new_token()
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A computed value ready to be published."""
+
+    value: Any
+    envelope: bytes
+    ttl_ms: int
+
+
+class Attempt:
+    """One run of one body under one flight: what surrounds it is the same in callers and in workers."""
+
+    def __init__(
+        self,
+        invocation: Invocation,
+        options: Options,
+        errand: Errand,
+        *,
+        token: str,
+        owner: str,
+        stamps: bytes,
+        now_ms: int,
+        run: Run,
+        lease: Lease | None = None,
+        above: frozenset[str] | None = None,
+    ) -> None:
+        self.invocation = invocation
+        self.options = options
+        self.errand = errand
+        self.token = token
+        self.owner = owner
+        self.stamps = stamps
+        self.lease = lease
+        self._now_ms = now_ms
+        self.run = run
+        self._began = time.monotonic()
+        self.computation = Computation(
+            key=invocation.key,
+            token=token,
+            ancestors=(ancestors() if above is None else above) | {invocation.key},
+            tags=Tags(self._stamp_of),
+            tell=self._tell,
+            ask_cancelled=self._ask_cancelled,
+        )
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    def seal(self, value: Any) -> Sealed:
+        """Turn the result into what is published; raises UnstorableValue, ValueTooLarge, or what `store_if` raises."""
+        ttl_ms = self._ttl_ms(value)
+        envelope = sealed_value(
+            self.invocation,
+            value,
+            token=self.token,
+            created_ms=self._now_ms,
+            ttl_ms=ttl_ms,
+            cost_ms=round(self.seconds * 1000),
+            stamps=self.stamps,
+            more_tags=self.computation.tags.stamps,
+        )
+        return Sealed(value, envelope, ttl_ms)
+
+    def _ttl_ms(self, value: Any) -> int:
+        options, computation = self.options, self.computation
+        if not computation.stores or (options.store_if is not None and not options.store_if(value)):
+            return 0
+        if computation.timeout is not None:
+            return lifetime_ms(computation.timeout)
+        if callable(options.timeout):
+            return lifetime_ms(options.timeout(value), "timeout(result)")
+        return self.invocation.lifetime_ms
+
+    def publish(self, sealed: Sealed) -> Steps[Published]:
+        """End the flight with its value."""
+        said = yield from end(
+            self.errand, self.token, owner=self.owner, envelope=sealed.envelope, ttl_ms=sealed.ttl_ms, is_error=False
+        )
+        kind: events.Kind = "delivered"
+        if said in ("stored", "refused"):
+            kind = said
+        events.emit(events.Event(kind, self.invocation.label, self.invocation.key, self.seconds))
+        return said
+
+    def fail(self, error: BaseException) -> Steps[Published]:
+        """End the flight with an error; an interruption ends it without one, so that a waiter takes over."""
+        is_answer = isinstance(error, Exception)
+        envelope = self.invocation.failure(error, self.token) if is_answer else b""
+        events.emit(events.Event("failed", self.invocation.label, self.invocation.key, self.seconds))
+        said = yield from end(self.errand, self.token, owner=self.owner, envelope=envelope, ttl_ms=0)
+        return said
+
+    # -- what the body may ask for -----------------------------------------------------------------
+
+    def _stamp_of(self, tag: str) -> bytes:
+        name = tag_stamp(self.invocation.settings.name, tag)
+        stamp: bytes = self.run(_stamp(name, self.errand.stamp_lifetime_ms))
+        return stamp
+
+    def _tell(self, progress: Progress) -> None:
+        packed = msgspec.msgpack.encode((progress.done, progress.total, progress.message))
+        if self.lease is not None:
+            self.lease.progress = packed
+        self._renew(packed)
+
+    def _ask_cancelled(self) -> bool:
+        return (self.lease is not None and self.lease.lost) or self._renew(b"") in ("ended", "unowned")
+
+    def _renew(self, progress: bytes) -> str:
+        steps = scripts.renew(
+            self.errand.key.around(self.token),
+            token=self.token,
+            owner=self.owner,
+            lease_ms=self.errand.settings.lease_ms,
+            held=0,
+            progress=progress,
+        )
+        try:
+            return scripts.text(self.run(steps))
+        except NoServer:
+            return "away"
+
+
+def _stamp(name: bytes, lifetime_ms: int) -> Steps[bytes]:
+    current = yield from read((name,))
+    stamp = yield from ensure((name,), current, lifetime_ms if lifetime_ms > 0 else PERSIST)
+    return stamp
+
+
+def progress_of(packed: bytes) -> Progress:
+    """Read what a computation told of its progress."""
+    if not packed:
+        return Progress()
+    try:
+        done, total, message = msgspec.msgpack.decode(packed)
+        return Progress(done, total, message)
+    except (ValueError, TypeError):
+        return Progress()

@@ -1,0 +1,116 @@
+"""This is where a function learns about the computation it runs in: its progress, its lifetime, its fate."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Final
+
+from taskcache.errors import UsageError
+from taskcache.settings import Lifetime, lifetime_ms
+
+# A waiter looks once a second; telling more often than this costs the function time and shows nobody more.
+PROGRESS_EVERY_S: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a computation is; `total` 0 means unknown."""
+
+    done: float = 0
+    total: float = 0
+    message: str = ""
+
+
+class Tags:
+    """The tags added while a computation runs; each covers what is read after it was added."""
+
+    def __init__(self, stamp: Callable[[str], bytes] | None = None) -> None:
+        self._stamp = stamp
+        self.stamps: dict[str, bytes] = {}
+
+    def add(self, *tags: str) -> None:
+        """Let `cache.invalidate(tag)` invalidate the value being computed."""
+        for tag in tags:
+            if not isinstance(tag, str) or not tag:
+                raise UsageError(f"a tag is a text that is not empty, not {tag!r}")
+            if self._stamp is not None and tag not in self.stamps:
+                self.stamps[tag] = self._stamp(tag)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.stamps)
+
+
+@dataclass(slots=True, eq=False)
+class Computation:
+    """One running body, as it sees itself. Outside of a computation every method does nothing."""
+
+    key: str = ""
+    token: str = ""
+    ancestors: frozenset[str] = frozenset()
+    tags: Tags = field(default_factory=Tags)
+    tell: Callable[[Progress], None] | None = None
+    ask_cancelled: Callable[[], bool] | None = None
+    stores: bool = True
+    _timeout: Lifetime | None = None
+    _told_at: float = 0.0
+
+    @property
+    def timeout(self) -> Lifetime | None:
+        """How long the value will live; None leaves what the decorator says."""
+        return self._timeout
+
+    @timeout.setter
+    def timeout(self, timeout: Lifetime) -> None:
+        lifetime_ms(timeout)
+        self._timeout = timeout
+
+    def progress(self, done: float, total: float = 0, message: str = "") -> None:
+        """Show waiters how far this computation is; cheap enough for a loop, it speaks five times a second at most."""
+        now = time.monotonic()
+        if self.tell is not None and (now - self._told_at >= PROGRESS_EVERY_S or (total and done >= total)):
+            self._told_at = now
+            self.tell(Progress(done, total, message))
+
+    def do_not_store(self) -> None:
+        """Give the value to those who wait, and store nothing."""
+        self.stores = False
+
+    @property
+    def is_cancelled(self) -> bool:
+        """True when nobody will get what this computation returns; a long loop may end early then."""
+        return self.ask_cancelled is not None and self.ask_cancelled()
+
+
+_OUTSIDE: Final = Computation()
+_current: ContextVar[Computation] = ContextVar("taskcache_computation", default=_OUTSIDE)
+
+
+def current() -> Computation:
+    """The computation that runs here; outside of one, a stand-in on which everything is a no-op."""
+    computation = _current.get()
+    # A stand-in keeps nothing: what is set outside must not leak into the next computation.
+    return Computation() if computation is _OUTSIDE else computation
+
+
+def progress(done: float, total: float = 0, message: str = "") -> None:
+    """Show waiters how far the current computation is; outside of one, nothing happens."""
+    _current.get().progress(done, total, message)
+
+
+def ancestors() -> frozenset[str]:
+    """The keys being computed above this point, in this process and in the callers that sent it here."""
+    return _current.get().ancestors
+
+
+@contextmanager
+def computing(computation: Computation) -> Iterator[Computation]:
+    """Make `computation` the current one."""
+    entered = _current.set(computation)
+    try:
+        yield computation
+    finally:
+        _current.reset(entered)

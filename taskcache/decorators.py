@@ -1,0 +1,301 @@
+"""This is where the three decorators are: `cached` and `cached_property` compute here, `cache_async` on a worker."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+
+from typing_extensions import ParamSpec, Self
+
+from taskcache import calling
+from taskcache.awaitable import AwaitableAsync, AwaitableCached
+from taskcache.current import ancestors
+from taskcache.drivers import blocking
+from taskcache.drivers.asyncio import mark_coroutine_function
+from taskcache.drivers.pending import Pending
+from taskcache.errors import NoServer, UncacheableArgument, UsageError
+from taskcache.function import Function
+from taskcache.invocation import Invocation
+from taskcache.keys.encoding import encode
+from taskcache.options import Options, check
+from taskcache.protocol.entry import new_token
+from taskcache.protocol.flight import Landing, Lead, obtain
+from taskcache.protocol.steps import Wait
+from taskcache.result import Result
+
+if TYPE_CHECKING:
+    from taskcache.cache import Cache
+    from taskcache.launcher import Launcher
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# What `cache_async` stores for when nothing else is said; walrus's choice.
+ASYNC_LIFETIME_MS = 3_600_000
+
+
+class CachedFunction(Function[P, R]):
+    """A function computed where it is called, once for everybody who asks meanwhile."""
+
+    decorator = "cached"
+
+    def __init__(self, cache: Cache, fn: Callable[..., Any], options: Options) -> None:
+        super().__init__(cache, fn, options)
+        if self.origin.is_coroutine:
+            mark_coroutine_function(self)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        if self.origin.is_coroutine:
+            return calling.acall(self, args, kwargs)  # type: ignore[return-value]  # R is the coroutine then
+        value: R = calling.call(self, args, kwargs)
+        return value
+
+    def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Compute this call anew and store it; those who ask meanwhile get the new value."""
+        self.bust(*args, **kwargs)
+        return self(*args, **kwargs)
+
+    def join(self, *args: P.args, **kwargs: P.kwargs) -> Result[R] | None:
+        """The computation of this call that is under way somewhere, or None; starts nothing."""
+        return Result.of_flight(self, self.invocation(args, kwargs))
+
+    def with_options(self, **options: Any) -> Self:
+        """The same function with other options for the calls made through it."""
+        return _with(self, options)
+
+    @property
+    def aio(self) -> AwaitableCached[P, R]:
+        """The same verbs, awaitable."""
+        return AwaitableCached(self)
+
+    def __setstate__(self, state: tuple[Cache, Callable[..., Any], Options]) -> None:
+        self.__init__(*state)  # type: ignore[misc]  # made by origin._make, without arguments
+
+
+class AsyncFunction(Function[P, R]):
+    """A function computed by a Celery worker; calling it gives a `Result` at once."""
+
+    decorator = "cache_async"
+
+    def __init__(self, cache: Cache, fn: Callable[..., Any], options: Options) -> None:
+        super().__init__(cache, fn, options)
+        if not cache.debug:
+            from taskcache.launchers import registry
+
+            registry.register(self)
+
+    @property
+    def _default_lifetime_ms(self) -> int:
+        return ASYNC_LIFETIME_MS
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
+        cache = self.cache
+        if cache.debug:
+            return self.inline(args, kwargs)
+        invocation = self.invocation(args, kwargs)
+        if calling.is_own_ancestor(invocation):
+            return self.inline(args, kwargs, invocation)
+        launcher = self.launcher(args, kwargs, invocation)
+        try:
+            station = cache.station
+            landing, first = calling.look(station, invocation)
+            if landing is not None:
+                self.stats_counted.hits += 1
+                return Result(self, invocation, Pending.landed(landing))
+            errand = invocation.errand(station, "")
+            pending = Pending(obtain(errand, first), errand, launcher)
+            with station.watched():
+                wait, ended = blocking.run_until_wait(
+                    pending.steps, station.server, launch=lambda step: launcher.launch(step.token)
+                )
+        except NoServer as error:
+            calling.note_degraded(self, error)
+            return self.inline(args, kwargs, invocation)
+        return self.begun(station, invocation, pending, wait, ended, (args, kwargs))
+
+    def begun(
+        self,
+        station: Any,
+        invocation: Invocation,
+        pending: Pending,
+        wait: Wait | None,
+        ended: Landing | Lead | None,
+        arguments: calling.Arguments,
+    ) -> Result[R]:
+        self.stats_counted.misses += 1
+        if wait is None:
+            assert isinstance(ended, Landing)
+            pending.settle(ended)
+        else:
+            station.keeper.adopt(pending, wait)
+        return Result(self, invocation, pending, arguments)
+
+    def launcher(self, args: tuple[Any, ...], kwargs: dict[str, Any], invocation: Invocation) -> Launcher:
+        """What sends this call; the arguments are written now, so that key and message agree whatever happens to them."""
+        from taskcache.launchers import registry
+
+        return registry.launcher(self, args, kwargs, invocation, ancestors())
+
+    def inline(self, args: tuple[Any, ...], kwargs: dict[str, Any], invocation: Invocation | None = None) -> Result[R]:
+        """Compute here and now, without the cache."""
+        try:
+            value = self.origin.fn(*args, **kwargs)
+            if self.origin.is_coroutine:
+                from taskcache.drivers.asyncio import run_to_end
+
+                value = run_to_end(value)
+            landing = Landing(value, None, 0, "inline")
+        except Exception as error:  # noqa: BLE001 - delivered by the result, as a worker's error would be
+            landing = Landing(None, error, 0, "inline")
+        return Result(self, invocation, Pending.landed(landing))
+
+    def refresh(self, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
+        """Have this call computed anew; those who ask meanwhile get the new value."""
+        self.bust(*args, **kwargs)
+        return self(*args, **kwargs)
+
+    def join(self, *args: P.args, **kwargs: P.kwargs) -> Result[R] | None:
+        """The computation of this call that is under way somewhere, or None; starts nothing."""
+        return Result.of_flight(self, self.invocation(args, kwargs))
+
+    def with_options(self, **options: Any) -> Self:
+        """The same function with other options, Celery's among them (`queue=`, `priority=`), for these calls."""
+        return _with(self, options)
+
+    @property
+    def aio(self) -> AwaitableAsync[P, R]:
+        """The same verbs, awaitable."""
+        return AwaitableAsync(self)
+
+    @property
+    def task(self) -> Any:
+        """The Celery task of the app that calls are sent with."""
+        from taskcache.launchers import registry
+
+        return registry.task(self)
+
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Celery's own: an AsyncResult, whose value is stored in the result backend as well as in the cache."""
+        return self.task.delay(*args, **kwargs)
+
+    def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        """Celery's own."""
+        return self.task.apply_async(args, kwargs, **options)
+
+    def s(self, *args: Any, **kwargs: Any) -> Any:
+        """A Celery signature, for chain, group and chord."""
+        return self.task.s(*args, **kwargs)
+
+    def si(self, *args: Any, **kwargs: Any) -> Any:
+        """An immutable Celery signature."""
+        return self.task.si(*args, **kwargs)
+
+    def signature(self, *args: Any, **kwargs: Any) -> Any:
+        """A Celery signature with options."""
+        return self.task.signature(*args, **kwargs)
+
+    def __setstate__(self, state: tuple[Cache, Callable[..., Any], Options]) -> None:
+        self.__init__(*state)  # type: ignore[misc]  # made by origin._make, without arguments
+
+
+F = TypeVar("F", bound=Function[Any, Any])
+
+
+def _with(function: F, given: dict[str, Any]) -> F:
+    for fixed in ("name", "version", "key_fn", "ignore"):
+        if fixed in given:
+            raise UsageError(f"with_options({fixed}=...) would change the key; say it where the function is decorated")
+    checked = check(given, function.decorator)
+    changed = {name: getattr(checked, name) for name in given if name not in checked.celery}
+    same = object.__new__(type(function))
+    same.__dict__.update(function.__dict__)
+    same.options = replace(function.options, **changed, celery={**function.options.celery, **checked.celery})
+    return same
+
+
+class _Token:
+    """A random identity for one object; it does not follow the object into a copy."""
+
+    def __init__(self, instance: object) -> None:
+        self.text = new_token()
+        try:
+            self._owner: Callable[[], object] = weakref.ref(instance)
+        except TypeError:
+            address = id(instance)
+            self._owner = lambda: address
+            self._is_address = True
+        else:
+            self._is_address = False
+
+    def is_of(self, instance: object) -> bool:
+        return self._owner() == id(instance) if self._is_address else self._owner() is instance
+
+    def __reduce__(self) -> Any:
+        # Of no object: the unpickled one gets a token of its own.
+        return _Token, (_Token,)
+
+
+class CachedProperty(Generic[R]):
+    """A property computed once for each object; `del obj.name` busts it."""
+
+    SLOT = "_taskcache_token"
+
+    def __init__(self, cache: Cache, fn: Callable[[Any], R], options: Options) -> None:
+        key_fn = options.key_fn
+        self._keyed = key_fn
+        self.function: CachedFunction[Any, R] = CachedFunction(cache, fn, replace(options, key_fn=self._key))
+        if self.function.origin.is_coroutine:
+            raise UsageError(
+                f"{self.function.name} is an async def; use @cache.cached() and `await obj.{fn.__name__}()`"
+            )
+        self.__doc__ = fn.__doc__
+        self.__name__ = fn.__name__
+
+    def _key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        if self._keyed is not None:
+            return self._keyed(args, kwargs)
+        instance = args[0]
+        from taskcache.keys.encoding import digest
+
+        try:
+            return digest(encode(instance, "self"))
+        except UncacheableArgument:
+            return digest(encode(self._token(instance)))
+
+    def _token(self, instance: Any) -> str:
+        """Never `id()`: an address is used again, and then one object would get another's value."""
+        token = getattr(instance, self.SLOT, None)
+        if isinstance(token, _Token) and token.is_of(instance):
+            return token.text
+        token = _Token(instance)
+        try:
+            object.__setattr__(instance, self.SLOT, token)
+        except AttributeError:
+            raise UncacheableArgument(
+                f"{type(instance).__name__} has no identity and no place to keep one (__slots__); give it "
+                f"`__cache_key__`, or add {self.SLOT!r} to its __slots__"
+            ) from None
+        return token.text
+
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> Self: ...
+    @overload
+    def __get__(self, instance: object, owner: type | None = None) -> R: ...
+    def __get__(self, instance: object | None, owner: type | None = None) -> Self | R:
+        if instance is None:
+            return self
+        return self.function(instance)
+
+    def __set__(self, instance: object, value: object) -> None:
+        raise AttributeError(f"{self.__name__} is computed; `del obj.{self.__name__}` makes it compute anew")
+
+    def __delete__(self, instance: object) -> None:
+        self.function.bust(instance)
+
+    def __repr__(self) -> str:
+        return f"<cached_property {self.function.name}>"
+
+
+__all__ = ["AsyncFunction", "CachedFunction", "CachedProperty", "Lead"]

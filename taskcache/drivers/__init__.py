@@ -1,0 +1,1 @@
+"""This is where we wait: the drivers that carry out protocol steps, each in its own way of waiting."""

@@ -1,0 +1,91 @@
+"""This is where a process hears of ended flights: one channel, one connection, one thread, started by the first wait."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from taskcache.drivers import threads
+from taskcache.drivers.topology import Server
+from taskcache.events import warn_once
+
+CHANNEL = "taskcache:inbox:"
+TOKEN_BYTES = 36
+# A message can be faster than the reply of the election it answers.
+EARLY_S = 10.0
+# How long a caller waits for the first subscription; without it, the watchdog finds the value a second later.
+OPEN_S = 2.0
+LISTEN_S = 5.0
+
+
+class Inbox:
+    """The ears of one process on one server. Messages are hints: what is lost, the watchdog finds."""
+
+    def __init__(
+        self, server: Server, on_message: Callable[[str, bytes], bool], on_reconnect: Callable[[], None]
+    ) -> None:
+        self.channel = CHANNEL + secrets.token_hex(12)
+        self._server = server
+        self._on_message = on_message
+        self._on_reconnect = on_reconnect
+        self._early: dict[str, tuple[float, bytes]] = {}
+        self._lock = threading.Lock()
+        self._subscribed = threading.Event()
+        self._runs = False
+
+    def open(self) -> str:
+        """Start listening if nobody has, and return the channel's name."""
+        if not self._runs:
+            with self._lock:
+                if not self._runs:
+                    threads.start(self._run, "taskcache-inbox")
+                    self._runs = True
+        self._subscribed.wait(OPEN_S)
+        return self.channel
+
+    def early(self, token: str) -> bytes | None:
+        """What came for a flight before anybody here waited for it; None when nothing did."""
+        with self._lock:
+            return self._early.pop(token, (0.0, None))[1]
+
+    def _run(self) -> None:
+        pause_s = 0.05
+        subscribed_before = False
+        while True:
+            try:
+                with self._server.subscribe(self.channel) as subscription:
+                    while True:
+                        message = subscription.get_message(timeout=LISTEN_S)
+                        if message is None:
+                            continue
+                        if message["type"] == "subscribe":
+                            # Also after redis-py has reconnected by itself: what was said meanwhile is lost.
+                            self._subscribed.set()
+                            pause_s = 0.05
+                            if subscribed_before:
+                                self._on_reconnect()
+                            subscribed_before = True
+                        else:
+                            self._deliver(message["data"])
+            except (RedisError, OSError) as error:
+                warn_once("inbox", "taskcache: the wake-up connection to %s broke (%s)", self._server.url, error)
+                time.sleep(pause_s)
+                pause_s = min(pause_s * 2, 1.0)
+
+    def _deliver(self, data: Any) -> None:
+        token, envelope = data[:TOKEN_BYTES].decode("ascii", "replace"), data[TOKEN_BYTES:]
+        now = time.monotonic()
+        with self._lock:
+            while self._early:
+                oldest = next(iter(self._early))
+                if now - self._early[oldest][0] < EARLY_S:
+                    break
+                del self._early[oldest]
+            self._early[token] = (now, envelope)
+        if self._on_message(token, envelope):
+            self.early(token)

@@ -1,0 +1,355 @@
+"""This is where one thread keeps all waits of a process: woken by the inbox, looking for itself once a second."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from taskcache.drivers import threads
+from taskcache.drivers.inbox import Inbox
+from taskcache.drivers.pending import Pending
+from taskcache.drivers.topology import Server
+from taskcache.errors import NoServer
+from taskcache.events import logger
+from taskcache.launcher import Launcher
+from taskcache.protocol.flight import Ending, Errand, Landing, Sighting, watch
+from taskcache.protocol.steps import Call, Inquire, Launch, Pause, Step, Steps, Wait
+
+# The finest time the protocol asks for is the grace of a vanished flight, 0.25 s.
+TURN_S = 0.25
+# How many questions go into one pipeline; a server answers this many in a few milliseconds.
+PIPELINE = 500
+
+Heard = Callable[[Ending | BaseException], None]
+
+
+class Watch:
+    """One waited flight, however many callers of this process wait for it."""
+
+    def __init__(self, errand: Errand, token: str, leads: bool, launcher: Launcher | None) -> None:
+        self.token = token
+        self.launcher = launcher
+        self.due = 0.0
+        self.pausing = True
+        self.nudged = False
+        self.ended = False
+        self.followers: list[tuple[Heard, Callable[[Sighting], None]]] = []
+        self.steps: Steps[Any] = watch(errand, token, leads=leads, noticed=self._notice, launches=launcher is not None)
+
+    def _notice(self, sighting: Sighting) -> None:
+        for _, noticed in list(self.followers):
+            noticed(sighting)
+
+
+class _Job:
+    """Steps that wait for an answer, and since when the server is away."""
+
+    __slots__ = ("away_since", "owner", "step")
+
+    def __init__(self, owner: Watch | Pending, step: Step) -> None:
+        self.owner = owner
+        self.step = step
+        self.away_since = 0.0
+
+
+class Keeper:
+    """All waits of this process on one server: an inbox, and a thread that carries their steps on in pipelines."""
+
+    def __init__(self, server: Server, patience_s: float) -> None:
+        self._server = server
+        self._patience_s = patience_s
+        self._inbox = Inbox(server, on_message=self._hear, on_reconnect=self._look_at_all)
+        self._watches: dict[str, Watch] = {}
+        self._woken: deque[tuple[Watch, bytes | None]] = deque()
+        self._ready: deque[tuple[Watch | Pending, Any]] = deque()
+        self._away: list[_Job] = []
+        self._condition = threading.Condition(threading.Lock())
+        self._runs = False
+
+    def inbox(self) -> str:
+        """The channel where this process hears of ended flights; subscribed before this returns."""
+        return self._inbox.open()
+
+    def follow(
+        self,
+        errand: Errand,
+        wait: Wait,
+        launcher: Launcher | None,
+        heard: Heard,
+        noticed: Callable[[Sighting], None],
+    ) -> None:
+        """Call `heard(ending)` once, from another thread, when the flight of `wait` has ended."""
+        with self._condition:
+            watching = self._watches.get(wait.token)
+            if watching is None:
+                watching = self._watches[wait.token] = Watch(errand, wait.token, wait.leads, launcher)
+                next(watching.steps)
+                watching.due = time.monotonic() + errand.settings.watchdog_ms / 1000
+            watching.followers.append((heard, noticed))
+            self._start()
+            self._condition.notify()
+        # Looked at after the watch is there, as the inbox keeps a message before it looks for a watch: none is missed.
+        early = self._inbox.early(wait.token)
+        if early is not None:
+            self._hear(wait.token, early)
+
+    def wait(self, errand: Errand, wait: Wait, launcher: Launcher | None = None) -> Ending:
+        """Block this thread until the flight has ended."""
+        arrived = threading.Event()
+        endings: list[Ending | BaseException] = []
+
+        def heard(ending: Ending | BaseException) -> None:
+            endings.append(ending)
+            arrived.set()
+
+        self.follow(errand, wait, launcher, heard, lambda sighting: None)
+        try:
+            arrived.wait()
+        except BaseException:
+            self.unfollow(wait.token, heard)
+            raise
+        ending = endings[0]
+        if isinstance(ending, BaseException):
+            raise ending
+        return ending
+
+    def unfollow(self, token: str, heard: Heard) -> bool:
+        """Forget one who waited; True when nobody in this process waits for that flight any more."""
+        with self._condition:
+            watching = self._watches.get(token)
+            if watching is None:
+                return True
+            watching.followers = [pair for pair in watching.followers if pair[0] is not heard]
+            if not watching.followers:
+                del self._watches[token]
+                return True
+            return False
+
+    def adopt(self, pending: Pending, wait: Wait) -> None:
+        """Carry a call on from its first wait to its end."""
+        pending.token, pending.leads = wait.token, wait.leads
+        self.follow(pending.errand, wait, pending.launcher, _Resume(self, pending), pending.notice)
+
+    def abandon(self, pending: Pending) -> bool:
+        """Stop carrying a call on; True when nobody in this process waits for its flight any more."""
+        with self._condition:
+            watching = self._watches.get(pending.token)
+            heard = next((each for each, _ in watching.followers if _is_for(each, pending)), None) if watching else None
+        return heard is not None and self.unfollow(pending.token, heard)
+
+    def resume(self, pending: Pending, ending: Ending | BaseException) -> None:
+        """Take one more step of a call whose flight has ended."""
+        if ending and not isinstance(ending, BaseException):
+            # The value is here: it settles without a round trip, in the thread that heard it.
+            self._advance(pending, ending)
+            return
+        with self._condition:
+            self._ready.append((pending, ending))
+            self._start()
+            self._condition.notify()
+
+    def waits(self) -> int:
+        """How many flights this process waits for."""
+        return len(self._watches)
+
+    # -- what the inbox says ------------------------------------------------------------------------
+
+    def _hear(self, token: str, envelope: bytes) -> bool:
+        with self._condition:
+            watching = self._watches.get(token)
+            if watching is None:
+                return False
+            if not envelope:
+                self._woken.append((watching, b""))
+                self._condition.notify()
+                return True
+        self._finish(watching, envelope)
+        return True
+
+    def _look_at_all(self) -> None:
+        with self._condition:
+            self._woken.extend((watching, b"") for watching in self._watches.values())
+            self._condition.notify()
+
+    # -- the thread -----------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        if not self._runs:
+            self._runs = True
+            threads.start(self._run, "taskcache-keeper")
+
+    def _run(self) -> None:
+        next_turn = 0.0
+        while True:
+            with self._condition:
+                now = time.monotonic()
+                if not (self._woken or self._ready) and now < next_turn:
+                    self._condition.wait(next_turn - now if self._watches or self._away else None)
+                now = time.monotonic()
+                todo = self._take_woken()
+                if now >= next_turn:
+                    next_turn = now + TURN_S
+                    todo += [(watching, None) for watching in self._watches.values() if self._is_due(watching, now)]
+                ready, away = list(self._ready), self._away
+                self._ready.clear()
+                self._away = []
+            try:
+                self._turn([*todo, *ready], away)
+            except Exception:  # noqa: BLE001 - this thread serves every wait of the process: it must go on
+                logger.exception("taskcache: a turn of the keeper failed")
+
+    def _take_woken(self) -> list[tuple[Watch | Pending, Any]]:
+        todo: list[tuple[Watch | Pending, Any]] = []
+        while self._woken:
+            watching, heard = self._woken.popleft()
+            if watching.pausing:
+                watching.pausing = False
+                todo.append((watching, heard))
+            else:
+                watching.nudged = True
+        return todo
+
+    def _is_due(self, watching: Watch, now: float) -> bool:
+        if watching.pausing and watching.due <= now:
+            watching.pausing = False
+            return True
+        return False
+
+    def _turn(self, answers: list[tuple[Watch | Pending, Any]], away: list[_Job]) -> None:
+        """Send each of them its answer, then ask together for whatever they want next, until all of them wait."""
+        jobs = away
+        while answers or jobs:
+            for owner, reply in answers:
+                step = self._advance(owner, reply)
+                if step is not None:
+                    jobs.append(_Job(owner, step))
+            answers, jobs = self._ask(jobs[:PIPELINE]), jobs[PIPELINE:]
+
+    def _ask(self, jobs: list[_Job]) -> list[tuple[Watch | Pending, Any]]:
+        calls: list[Call] = [job.step for job in jobs if isinstance(job.step, Call)]
+        if not calls:
+            return []
+        try:
+            replies = self._server.calls(calls)
+        except NoServer as error:
+            return self._hold(jobs, error)
+        except Exception as error:  # noqa: BLE001 - one bad answer must not take the others with it: ask one by one
+            return [self._ask_alone(job, error) for job in jobs]
+        return [(job.owner, reply) for job, reply in zip(jobs, replies, strict=True)]
+
+    def _ask_alone(self, job: _Job, error: Exception) -> tuple[Watch | Pending, Any]:
+        try:
+            assert isinstance(job.step, Call)
+            return job.owner, self._server.call(job.step)
+        except Exception as own:  # noqa: BLE001 - thrown into the steps
+            return job.owner, own
+
+    def _hold(self, jobs: list[_Job], error: NoServer) -> list[tuple[Watch | Pending, Any]]:
+        """The server is away: ask again at the next turn, and give up when it stays away."""
+        now, given_up = time.monotonic(), []
+        for job in jobs:
+            job.away_since = job.away_since or now
+            if now - job.away_since > self._patience_s:
+                given_up.append((job.owner, error))
+            else:
+                self._away.append(job)
+        return given_up
+
+    def _advance(self, owner: Watch | Pending, reply: Any) -> Step | None:
+        """Send an answer into some steps; gives back their next call, or None when they wait or are done."""
+        if isinstance(owner, Watch) and owner.ended:
+            return None
+        try:
+            if isinstance(reply, BaseException):
+                step: Step = owner.steps.throw(reply)
+            else:
+                step = owner.steps.send(reply.reason if isinstance(reply, _Told) else reply)
+        except StopIteration as done:
+            self._end(owner, done.value)
+            return None
+        except Exception as error:  # noqa: BLE001 - whatever ended the steps is what their waiters are told
+            self._end(owner, error)
+            return None
+        if isinstance(step, Call):
+            return step
+        if isinstance(step, Pause):
+            assert isinstance(owner, Watch)
+            owner.due = time.monotonic() + (0.0 if owner.nudged else step.seconds)
+            owner.pausing, owner.nudged = True, False
+        elif isinstance(step, Wait):
+            assert isinstance(owner, Pending)
+            self.adopt(owner, step)
+        else:
+            threads.start(_Slow(self, owner, step), "taskcache-dispatch")
+        return None
+
+    def _end(self, owner: Watch | Pending, ending: Any) -> None:
+        if isinstance(owner, Pending):
+            if isinstance(ending, Landing):
+                owner.settle(ending)
+            else:
+                owner.fail(ending)
+            return
+        self._finish(owner, ending)
+
+    def _finish(self, watching: Watch, ending: Ending | BaseException) -> None:
+        with self._condition:
+            if self._watches.get(watching.token) is watching:
+                del self._watches[watching.token]
+            followers, watching.followers = watching.followers, []
+            watching.ended = True
+        for heard, _ in followers:
+            heard(ending)
+
+    def answer(self, owner: Watch | Pending, reply: Any) -> None:
+        """Bring the answer of a slow step back to the thread."""
+        with self._condition:
+            self._ready.append((owner, reply))
+            self._start()
+            self._condition.notify()
+
+
+class _Resume:
+    """What a pending call hears with."""
+
+    def __init__(self, keeper: Keeper, pending: Pending) -> None:
+        self._keeper = keeper
+        self.pending = pending
+
+    def __call__(self, ending: Ending | BaseException) -> None:
+        self._keeper.resume(self.pending, ending)
+
+
+def _is_for(heard: Heard, pending: Pending) -> bool:
+    return isinstance(heard, _Resume) and heard.pending is pending
+
+
+class _Slow:
+    """A launch or an inquiry: it speaks to a broker, which may take seconds, so it has a thread of its own."""
+
+    def __init__(self, keeper: Keeper, owner: Watch | Pending, step: Step) -> None:
+        self._keeper, self._owner, self._step = keeper, owner, step
+
+    def __call__(self) -> None:
+        launcher, reply = self._owner.launcher, None
+        try:
+            assert launcher is not None
+            if isinstance(self._step, Launch):
+                launcher.launch(self._step.token)
+            elif isinstance(self._step, Inquire):
+                reason = launcher.inquire(self._step.token)
+                reply = None if reason is None else _Told(reason)
+        except Exception as error:  # noqa: BLE001 - thrown into the steps
+            self._keeper.answer(self._owner, error)
+        else:
+            self._keeper.answer(self._owner, reply)
+
+
+class _Told:
+    """A reason that is an answer, not an error to throw."""
+
+    def __init__(self, reason: BaseException) -> None:
+        self.reason = reason

@@ -1,0 +1,103 @@
+"""This is where a call is kept whose value is on its way: whoever waits for it, in whatever way, waits here."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from taskcache.errors import Cancelled
+from taskcache.launcher import Launcher
+from taskcache.protocol.flight import Errand, Landing, Sighting
+from taskcache.protocol.steps import Steps
+
+Callback = Callable[["Pending"], None]
+
+
+class Pending:
+    """One call in progress: its steps, and how it landed once it has."""
+
+    def __init__(self, steps: Steps[Any], errand: Errand, launcher: Launcher | None) -> None:
+        self.steps = steps
+        self.errand = errand
+        self.launcher = launcher
+        self.token = ""
+        self.leads = False
+        self.landing: Landing | None = None
+        self.sighting = Sighting("queued", b"")
+        self.pid = os.getpid()
+        self._lock = threading.Lock()
+        self._arrived: threading.Event | None = None
+        self._callbacks: list[Callback] = []
+        self._watchers: list[Callable[[Sighting], None]] = []
+
+    @classmethod
+    def landed(cls, landing: Landing) -> Pending:
+        """A call that was over at once."""
+        pending = cls(None, None, None)  # type: ignore[arg-type]  # nothing is left to do
+        pending.landing = landing
+        return pending
+
+    def settle(self, landing: Landing) -> None:
+        """Give everybody the ending; the first one counts."""
+        with self._lock:
+            if self.landing is not None:
+                return
+            self.landing = landing
+            callbacks, self._callbacks = self._callbacks, []
+            arrived = self._arrived
+        if arrived is not None:
+            arrived.set()
+        for callback in callbacks:
+            callback(self)
+
+    def fail(self, error: BaseException) -> None:
+        self.settle(Landing(None, error, 0))
+
+    def cancel(self) -> None:
+        self.fail(Cancelled())
+
+    def wait(self, timeout: float | None) -> bool:
+        """Block this thread until the call landed, at most `timeout` seconds; True when it has."""
+        if self.landing is not None:
+            return True
+        with self._lock:
+            if self.landing is not None:
+                return True
+            if self._arrived is None:
+                self._arrived = threading.Event()
+        return self._arrived.wait(timeout)
+
+    def when_done(self, callback: Callback) -> None:
+        """Call `callback(self)` once, in the thread that settles it, or now when it has landed."""
+        with self._lock:
+            if self.landing is None:
+                self._callbacks.append(callback)
+                return
+        callback(self)
+
+    def discard(self, callback: Callback) -> None:
+        """Take a callback back."""
+        with self._lock:
+            if callback in self._callbacks:
+                self._callbacks.remove(callback)
+
+    def notice(self, sighting: Sighting) -> None:
+        """Remember what the last look at the flight showed, and tell those who watch."""
+        changed = sighting != self.sighting
+        self.sighting = sighting
+        if changed:
+            for watcher in list(self._watchers):
+                watcher(sighting)
+
+    def on_notice(self, watcher: Callable[[Sighting], None]) -> Callable[[], None]:
+        """Call `watcher` for every change of state or progress; returns a function that ends it."""
+        self._watchers.append(watcher)
+        return lambda: self._watchers.remove(watcher)
+
+    def after_fork(self) -> None:
+        """Make the locks usable in a forked child; their holder may not exist there."""
+        self.pid = os.getpid()
+        self._lock = threading.Lock()
+        self._arrived = None

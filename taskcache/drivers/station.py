@@ -1,0 +1,98 @@
+"""This is where a process keeps what it has for one server: connections, an inbox with its keeper, and a renewer."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from taskcache.drivers.asyncio import AsyncServer
+from taskcache.drivers.keeper import Keeper
+from taskcache.drivers.renewer import Renewer
+from taskcache.drivers.topology import Server
+from taskcache.errors import NoServer
+from taskcache.protocol.steps import Call
+from taskcache.settings import Settings
+
+# How long a server that did not answer is left alone by calls that can do without it.
+BREAK_S = 1.0
+
+_stations: weakref.WeakSet[Station] = weakref.WeakSet()
+
+
+class Station:
+    """One process's side of one server. Nothing is started before it is needed, and a forked child starts anew."""
+
+    def __init__(self, database: Any, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._keeper: Keeper | None = None
+        self._renewer: Renewer | None = None
+        self._broken_until = 0.0
+        self.server = Server(database)
+        self.loops = AsyncServer(self.server)
+        _stations.add(self)
+
+    @property
+    def keeper(self) -> Keeper:
+        """All waits of this process."""
+        if self._keeper is None:
+            with self._lock:
+                self._keeper = self._keeper or Keeper(self.server, self._settings.publish_patience_ms / 1000)
+        return self._keeper
+
+    @property
+    def renewer(self) -> Renewer:
+        """All leases that this process itself computes under."""
+        if self._renewer is None:
+            with self._lock:
+                self._renewer = self._renewer or Renewer(lambda: self.server, self._settings.lease_ms)
+        return self._renewer
+
+    def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Read an entry and its stamps in one round trip; raises NoServer at once while the server is left alone."""
+        self.check()
+        with self.watched():
+            reply: list[bytes | None] = self.server.call(Call("MGET", tuple(keys)))
+        return reply
+
+    def check(self) -> None:
+        """Raise NoServer without trying when the server failed a moment ago."""
+        if self._broken_until and time.monotonic() < self._broken_until:
+            raise NoServer(f"{self.server.url} did not answer a moment ago and is left alone for {BREAK_S:g} s.")
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Leave the server alone for a moment when it fails."""
+        try:
+            yield
+        except NoServer:
+            self._broken_until = time.monotonic() + BREAK_S
+            raise
+
+    def waiting(self) -> int:
+        """How many flights this process waits for."""
+        return 0 if self._keeper is None else self._keeper.waits()
+
+    def after_fork(self) -> None:
+        """Forget threads that exist in the parent only."""
+        self._lock = threading.Lock()
+        self._keeper = None
+        self._renewer = None
+        self.loops = AsyncServer(self.server)
+
+    def close(self) -> None:
+        """Close the connections; waits and leases of this process end with their errors."""
+        self.server.close()
+
+
+def _after_fork() -> None:
+    for station in list(_stations):
+        station.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)

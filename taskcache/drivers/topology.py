@@ -1,0 +1,221 @@
+"""This is where we reach the server: an address or a client becomes one `Server`, whatever stands behind it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.cluster import RedisCluster
+from redis.connection import BlockingConnectionPool, ConnectionPool
+from redis.exceptions import (
+    AuthenticationError,
+    ClusterDownError,
+    NoPermissionError,
+    NoScriptError,
+    RedisError,
+)
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+)
+from redis.exceptions import (
+    TimeoutError as RedisTimeoutError,
+)
+from redis.retry import Retry
+
+from taskcache.errors import NoServer, UsageError
+from taskcache.protocol.scripts import SCRIPTS
+from taskcache.protocol.steps import Call
+
+# Long enough for a slow network, short enough that a caller is told before its user gives up.
+CONNECT_TIMEOUT_S: Final = 3.0
+REPLY_TIMEOUT_S: Final = 5.0
+# Errors that say «not now»: the server is full, loading, a replica, or busy with somebody's script.
+_REFUSALS = ("OOM", "READONLY", "LOADING", "BUSY", "MASTERDOWN", "NOREPLICAS", "MISCONF", "CLUSTERDOWN", "TRYAGAIN")
+
+
+class Server:
+    """One Redis or Valkey, or a Sentinel or Cluster of them, as the protocol sees it."""
+
+    def __init__(self, database: Any) -> None:
+        self.client: Any = _client(database)
+        self.is_cluster = isinstance(self.client, RedisCluster)
+        self.url = describe(self.client)
+
+    def call(self, call: Call) -> Any:
+        """Run one command or script; raises NoServer when no good answer came."""
+        try:
+            return self._run(call)
+        except RedisError as error:
+            raise self.explain(error) from error
+
+    def calls(self, calls: Sequence[Call]) -> list[Any]:
+        """Run several in one round trip; raises NoServer when any of them failed."""
+        if len(calls) == 1 or self.is_cluster:
+            return [self.call(call) for call in calls]
+        try:
+            with self.client.pipeline(transaction=False) as pipeline:
+                for call in calls:
+                    command, options = as_command(call)
+                    pipeline.execute_command(*command, **options)
+                replies = pipeline.execute(raise_on_error=False)
+            # A pipeline that swallows NOSCRIPT looks alive and does nothing: every reply is looked at.
+            return [self._again(call, reply) for call, reply in zip(calls, replies, strict=True)]
+        except RedisError as error:
+            raise self.explain(error) from error
+
+    def _again(self, call: Call, reply: Any) -> Any:
+        if isinstance(reply, NoScriptError):
+            return self._run(call)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def _run(self, call: Call) -> Any:
+        if self.is_cluster and call.name == "MGET":
+            return [self.client.execute_command("GET", key) for key in call.keys]
+        command, options = as_command(call)
+        try:
+            return self.client.execute_command(*command, **options)
+        except NoScriptError:
+            # Never EVAL: some hosted servers and our own ACL refuse it.
+            self.client.script_load(SCRIPTS[call.name].text)
+            return self.client.execute_command(*command, **options)
+
+    def scan(self, pattern: bytes, count: int = 1000) -> Iterator[list[bytes]]:
+        """Yield pages of keys that match, without holding up other clients; a key may come twice."""
+        nodes = self.client.get_primaries() if self.is_cluster else [None]
+        try:
+            for node in nodes:
+                target = {"target_nodes": node} if node is not None else {}
+                cursor = 0
+                while True:
+                    reply = self.client.execute_command("SCAN", cursor, "MATCH", pattern, "COUNT", count, **target)
+                    cursor, page = _scan_reply(reply)
+                    if page:
+                        yield page
+                    if not cursor:
+                        break
+        except RedisError as error:
+            raise self.explain(error) from error
+
+    def subscribe(self, channel: str) -> Any:
+        """Open a subscription on a connection of its own."""
+        pubsub = self.client.pubsub()
+        pubsub.subscribe(channel)
+        return pubsub
+
+    def explain(self, error: RedisError) -> Exception:
+        """Put a redis-py error into words that name the cure."""
+        reason = str(error) or type(error).__name__
+        if isinstance(error, AuthenticationError):
+            return NoServer(f"{self.url} refused the user name or password ({reason}); correct them in the URL.")
+        if isinstance(error, NoPermissionError):
+            return NoServer(f"{self.url} does not permit what taskcache needs ({reason}); see deploy/users.acl.")
+        if isinstance(error, RedisTimeoutError):
+            return NoServer(f"{self.url} did not answer in time ({reason}); check that it runs and is not overloaded.")
+        if isinstance(error, RedisConnectionError | ClusterDownError):
+            return NoServer(f"{self.url} cannot be reached ({reason}); check the address and that the server runs.")
+        if reason.startswith(_REFUSALS):
+            return NoServer(f"{self.url} cannot serve now ({reason}).")
+        if "not an integer" in reason:
+            return UsageError("this key holds something else than a counter; delete it, or count with incr only")
+        return error
+
+    def copy_client(self) -> Any:
+        """A client of the same server that shares no connection with this one."""
+        pool = getattr(self.client, "connection_pool", None)
+        if type(pool) not in (ConnectionPool, BlockingConnectionPool):
+            return self.client
+        return redis.Redis(
+            connection_pool=ConnectionPool(connection_class=pool.connection_class, **pool.connection_kwargs)
+        )
+
+    def close(self) -> None:
+        """Close this process's connections."""
+        self.client.close()
+
+
+def as_command(call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What redis-py's `execute_command` takes for this call; scripts go by their SHA1."""
+    script = SCRIPTS.get(call.name)
+    if script is not None:
+        return ("EVALSHA", script.sha, len(call.keys), *call.keys, *call.args), {}
+    # With this option redis-py gives the reply of SET as it is, which `SET ... GET` needs.
+    return (call.name, *call.keys, *call.args), {"get": True} if call.name == "SET" else {}
+
+
+def _scan_reply(reply: Any) -> tuple[int, list[bytes]]:
+    if isinstance(reply, dict):  # a cluster client names the node that answered
+        reply = next(iter(reply.values()))
+    cursor, page = reply
+    return int(cursor), list(page)
+
+
+def _client(database: Any) -> Any:
+    """Make a client whose replies are bytes; one that the user passes is never changed."""
+    if isinstance(database, str):
+        return _from_url(database)
+    if isinstance(database, RedisCluster):
+        if database.get_encoder().decode_responses:
+            raise UsageError("this RedisCluster decodes its replies; make it without decode_responses=True")
+        return database
+    pool = getattr(database, "connection_pool", None)
+    if pool is None:
+        raise UsageError(
+            f"{type(database).__name__} is not a Redis client; pass a URL, redis.Redis, redis.RedisCluster or a client "
+            "that redis.Sentinel made"
+        )
+    if not pool.connection_kwargs.get("decode_responses"):
+        return database
+    if type(pool) not in (ConnectionPool, BlockingConnectionPool):
+        raise UsageError(
+            f"this client decodes its replies and its {type(pool).__name__} cannot be copied; "
+            "make it without decode_responses=True"
+        )
+    settings = {**pool.connection_kwargs, "decode_responses": False}
+    return redis.Redis(
+        connection_pool=ConnectionPool(
+            connection_class=pool.connection_class, max_connections=pool.max_connections, **settings
+        )
+    )
+
+
+def _from_url(url: str) -> Any:
+    if not re.match(r"(rediss?|unix|valkeys?)://", url):
+        raise UsageError(
+            f"{without_password(url)!r} is not a Redis URL; write redis://host:6379/0, rediss:// or unix://"
+        )
+    address = re.sub(r"^valkey(s?)://", r"redis\1://", url)
+    try:
+        return redis.Redis.from_url(
+            address,
+            socket_connect_timeout=CONNECT_TIMEOUT_S,
+            socket_timeout=REPLY_TIMEOUT_S,
+            # One quick second try: a connection that died while idle is no reason to compute without the cache.
+            retry=Retry(ExponentialBackoff(cap=0.2, base=0.05), 1),
+        )
+    except ValueError as error:
+        raise UsageError(f"{without_password(url)!r} is not a Redis URL ({error})") from error
+
+
+def describe(client: Any) -> str:
+    """Name a server in errors and reprs, without its password."""
+    if isinstance(client, RedisCluster):
+        node = client.get_default_node()
+        return f"redis-cluster://{node.host}:{node.port}" if node else "redis-cluster://"
+    pool = client.connection_pool
+    settings = pool.connection_kwargs
+    if hasattr(pool, "service_name"):
+        return f"sentinel://{pool.service_name}/{settings.get('db', 0)}"
+    if "path" in settings:
+        return f"unix://{settings['path']}?db={settings.get('db', 0)}"
+    scheme = "rediss" if "SSL" in pool.connection_class.__name__ else "redis"
+    return f"{scheme}://{settings.get('host', 'localhost')}:{settings.get('port', 6379)}/{settings.get('db', 0)}"
+
+
+def without_password(url: str) -> str:
+    """An address that may be shown."""
+    return re.sub(r"//[^@/]*@", "//", url)

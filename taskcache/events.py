@@ -1,0 +1,66 @@
+"""This is where we say what happened; metrics, spans and logs only listen."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+logger = logging.getLogger("taskcache")
+
+Kind = Literal[
+    "hit",  # a stored value was returned
+    "miss",  # nothing usable was stored
+    "computed",  # a function body ran to its end here
+    "failed",  # a function body raised here
+    "elected",  # this process leads a new flight
+    "followed",  # this process waits for somebody else's flight
+    "stored",  # an entry was published
+    "delivered",  # a value reached its waiters and was not stored
+    "refused",  # a late or foreign publish was refused by the fence
+    "untrusted",  # an entry could not be decoded or verified
+    "resent",  # the message of a queued flight was sent again
+    "lost",  # a flight vanished with its leader
+    "degraded",  # the cache could not be reached and the call was computed without it
+    "busted",  # an entry was invalidated
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened to one call; `name` is the function's name or "" for plain keys. Never holds arguments."""
+
+    kind: Kind
+    name: str
+    key: str = ""
+    seconds: float = 0.0
+
+
+Listener = Callable[[Event], None]
+_listeners: list[Listener] = []
+
+
+def listen(listener: Listener) -> Callable[[], None]:
+    """Call `listener(event)` for every event of this process; returns a function that ends it."""
+    _listeners.append(listener)
+    return lambda: _listeners.remove(listener)
+
+
+def emit(event: Event) -> None:
+    """Tell every listener; one that raises is logged and does not disturb the call."""
+    for listener in _listeners:
+        try:
+            listener(event)
+        except Exception:
+            logger.exception("a taskcache event listener failed")
+
+
+_said: set[str] = set()
+
+
+def warn_once(topic: str, message: str, *args: object) -> None:
+    """Log a warning the first time `topic` comes up in this process."""
+    if topic not in _said:
+        _said.add(topic)
+        logger.warning(message, *args)

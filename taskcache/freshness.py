@@ -1,0 +1,36 @@
+"""This is where we decide whether what is stored may be returned; nothing here speaks to a server or reads a clock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum, auto
+
+from taskcache.codec.envelope import Envelope
+
+
+class Verdict(Enum):
+    """What a stored entry is worth to a call that reads it now."""
+
+    FRESH = auto()
+    # A stamp differs or is missing: something it depends on was invalidated after its computation began.
+    INVALID = auto()
+    # It also depends on tags that its body added; their stamps have to be read as well.
+    MORE = auto()
+
+
+def judge(envelope: Envelope, stamps: Sequence[bytes | None]) -> Verdict:
+    """
+    Compare the stamps an entry was computed under with those that hold now.
+
+    Reading both in any order is safe: a bumped stamp never returns to an old value, so a match at any moment inside
+    the call proves that no invalidation finished before the call began.
+    """
+    current = b""
+    for stamp in stamps:
+        if stamp is None:
+            return Verdict.INVALID
+        current += stamp
+    if current == envelope.stamps:
+        return Verdict.FRESH
+    # An entry has either the stamps of its call or more; fewer means that the function's tags were changed by a deploy.
+    return Verdict.MORE if envelope.stamps.startswith(current) else Verdict.INVALID

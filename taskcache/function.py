@@ -1,0 +1,208 @@
+"""This is where a decorated function is a thing of its own: a name, a key for each call, and verbs about its entries."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from typing_extensions import ParamSpec
+
+from taskcache import events
+from taskcache.bound import BoundFunction
+from taskcache.drivers import blocking
+from taskcache.errors import UsageError
+from taskcache.invocation import Invocation
+from taskcache.keys.binding import Binding, compile_binding
+from taskcache.options import Options
+from taskcache.origin import Origin, origin_of
+from taskcache.primitives import Entry, invalidated, looked_up, stored
+from taskcache.protocol.stamps import bump, function_stamp
+from taskcache.stats import Stats
+
+if TYPE_CHECKING:
+    from taskcache.cache import Cache
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """How the key of one call came about. It shows arguments, so it is for eyes and not for logs."""
+
+    function: str
+    version: str
+    parameters: tuple[tuple[str, str], ...]
+    tags: tuple[str, ...]
+    key: str
+    redis_key: str
+
+    def __str__(self) -> str:
+        lines = [f"{self.function} (version {self.version or 'none'})"]
+        lines += [f"  {name} = {form}" for name, form in self.parameters]
+        if self.tags:
+            lines.append(f"  tags: {', '.join(self.tags)}")
+        return "\n".join([*lines, f"  key: {self.key}", f"  redis key: {self.redis_key}"])
+
+
+class Function(Generic[P, R]):
+    """What every decorator of taskcache makes of a function; calls are what the decorators add."""
+
+    decorator = "cached"
+
+    def __init__(self, cache: Cache, fn: Callable[..., Any], options: Options) -> None:
+        self.cache = cache
+        self.options = options
+        self.origin: Origin = origin_of(fn, options, self.decorator)
+        self.__wrapped__ = self.origin.fn
+        functools.update_wrapper(self, self.origin.fn)  # type: ignore[arg-type]  # calls are the subclasses'
+        self.name = self.origin.name
+        self.stats_counted = Stats()
+        self._binding: Binding | None = None
+        if options.key_fn is None:
+            self._binding = compile_binding(self.origin.fn, ignore=options.ignore, salt=self.origin.salt)
+        self.stamp = function_stamp(cache.name, self.name)
+
+    # -- keys -----------------------------------------------------------------------------------------
+
+    def key_for(self, *args: P.args, **kwargs: P.kwargs) -> str:
+        """The key of this call: `cache.get(fn.key_for(x))` is its value, `cache.delete(fn.key_for(x))` busts it."""
+        if self._binding is not None:
+            return f"{self.name}:{self._binding.digest(*args, **kwargs)}"
+        return self.make_key(args, kwargs)
+
+    def make_key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        """`key_for` with the arguments as a tuple and a dict, as walrus has it."""
+        if self._binding is not None:
+            return f"{self.name}:{self._binding.digest(*args, **kwargs)}"
+        assert self.options.key_fn is not None
+        made = self.options.key_fn(args, kwargs)
+        if not isinstance(made, str):
+            raise UsageError(f"key_fn of {self.name} gave {type(made).__name__}; it has to give a str")
+        return f"{self.name}:{made}"
+
+    def explain(self, *args: P.args, **kwargs: P.kwargs) -> Explanation:
+        """Show how the key of this call comes about."""
+        key = self.make_key(args, kwargs)
+        if self._binding is not None:
+            parameters = tuple(self._binding.explain(args, kwargs))
+        else:
+            parameters = (("key_fn", key[len(self.name) + 1 :]),)
+        tags = self._tags(args, kwargs)
+        return Explanation(self.name, self.origin.version, parameters, tags, key, self.cache.make_key(key))
+
+    def invocation(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Invocation:
+        """Describe one call; raises UncacheableArgument, and TypeError for arguments that do not fit."""
+        cache = self.cache
+        return Invocation.of(
+            cache.settings,
+            cache.codec,
+            self.make_key(args, kwargs),
+            self.name,
+            self._tags(args, kwargs) if self.options.tags else (),
+            self.options.lifetime_ms(self._default_lifetime_ms),
+        )
+
+    @property
+    def _default_lifetime_ms(self) -> int:
+        return self.cache.settings.default_timeout_ms
+
+    def _tags(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, ...]:
+        tags = self.options.tags
+        found = tuple(tags(*args, **kwargs)) if callable(tags) else tuple(tags)
+        if any("{" in tag for tag in found):
+            bound = inspect.signature(self.origin.fn).bind(*args, **kwargs)
+            bound.apply_defaults()
+            found = tuple(tag.format(**bound.arguments) for tag in found)
+        for tag in found:
+            if not isinstance(tag, str) or not tag:
+                raise UsageError(f"tags of {self.name}: a tag is a text that is not empty, not {tag!r}")
+        return found
+
+    # -- verbs about entries --------------------------------------------------------------------------
+
+    def peek(self, *args: P.args, **kwargs: P.kwargs) -> Entry[R] | None:
+        """The stored entry of this call, or None; computes and starts nothing."""
+        cache = self.cache
+        if cache.debug:
+            return None
+        steps = looked_up(self.invocation(args, kwargs))
+        entry: Entry[R] | None = blocking.run(steps, cache.station.server)
+        return entry
+
+    def put(self, value: R, /, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Store `value` as the result of this call; a computation of it that is under way is not stored any more."""
+        cache = self.cache
+        if not cache.debug:
+            invocation = self.invocation(args, kwargs)
+            blocking.run(stored(invocation, value, self.lifetime_of(value)), cache.station.server)
+        return True
+
+    def lifetime_of(self, value: Any) -> int:
+        from taskcache.settings import lifetime_ms
+
+        timeout = self.options.timeout
+        if callable(timeout):
+            return lifetime_ms(timeout(value), "timeout(result)")
+        return self.options.lifetime_ms(self._default_lifetime_ms)
+
+    def bust(self, *args: P.args, **kwargs: P.kwargs) -> int:
+        """
+        Invalidate this call: a call that begins after this returned never gets a value computed before it.
+
+        Returns 1 when an entry was there. Raises NoServer when it is not known to be done.
+        """
+        cache = self.cache
+        if cache.debug:
+            return 0
+        key = self.make_key(args, kwargs)
+        events.emit(events.Event("busted", self.name, key))
+        gone: int = blocking.run(invalidated(cache.settings.name, key), cache.station.server)
+        return gone
+
+    def bust_all(self) -> None:
+        """Invalidate every call of this function, whatever its arguments; one key is deleted, however many entries."""
+        if not self.cache.debug:
+            events.emit(events.Event("busted", self.name))
+            blocking.run(bump((self.stamp,)), self.cache.station.server)
+
+    def uncached(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function itself."""
+        value: R = self.origin.fn(*args, **kwargs)
+        return value
+
+    def stats(self) -> dict[str, float]:
+        """What this process counted for this function since it started."""
+        return self.stats_counted.as_dict()
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """walrus's four counters; times in seconds, real averages. Only with `metrics=True`, as in walrus."""
+        if not self.options.metrics:
+            raise AttributeError(f"{self.name} keeps no metrics; decorate it with metrics=True, or use stats()")
+        return self.stats_counted.as_walrus()
+
+    # -- being a function -------------------------------------------------------------------------------
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if self.origin.kind == "static":
+            return self
+        if self.origin.kind == "class":
+            return BoundFunction(self, owner if owner is not None else type(instance))
+        return self if instance is None else BoundFunction(self, instance)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(self.origin.fn)
+
+    def __reduce__(self) -> Any:
+        return self.origin.reduce(self)
+
+    def __repr__(self) -> str:
+        return f"<{self.decorator} {self.name}>"
+
+
+__all__ = ["Explanation", "Function"]

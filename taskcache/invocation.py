@@ -1,0 +1,147 @@
+"""This is where one call is described: its key, what its value depends on, and how that value is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from taskcache import events
+from taskcache.codec.envelope import Envelope, Flags, unpack
+from taskcache.codec.sealing import Codec
+from taskcache.errors import UntrustedValue
+from taskcache.freshness import Verdict, judge
+from taskcache.protocol.entry import EntryKey, token_bytes
+from taskcache.protocol.flight import Errand, Extra, Landing
+from taskcache.protocol.stamps import function_stamp, tag_stamp
+from taskcache.settings import Settings
+
+if TYPE_CHECKING:
+    from taskcache.drivers.station import Station
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """One call of one function, or one plain key; it holds no arguments."""
+
+    settings: Settings
+    codec: Codec
+    # The key as `cache.get` takes it, and as Redis does.
+    key: str
+    redis_key: bytes
+    # The function's name, "" for plain keys: the first part of the key.
+    label: str
+    tags: tuple[str, ...]
+    stamps: tuple[bytes, ...]
+    lifetime_ms: int
+
+    @classmethod
+    def of(
+        cls,
+        settings: Settings,
+        codec: Codec,
+        key: str,
+        label: str,
+        tags: tuple[str, ...],
+        lifetime_ms: int,
+    ) -> Invocation:
+        """Describe the call of the function `label` whose key is `key`."""
+        name = settings.name
+        stamps = (function_stamp(name, label), *(tag_stamp(name, tag) for tag in tags))
+        redis_key = f"{name}:{key}".encode("utf-8", "surrogatepass")
+        return cls(settings, codec, key, redis_key, label, tags, stamps, lifetime_ms)
+
+    @property
+    def label_bytes(self) -> int:
+        return len(self.label.encode("utf-8", "surrogatepass"))
+
+    def place(self) -> EntryKey:
+        """The Redis keys of this call."""
+        return EntryKey.of(self.redis_key)
+
+    def usable(self, entry: bytes | None, stamps: Sequence[bytes | None]) -> Landing | Extra | None:
+        """Open an entry if it may be returned under these stamps; what cannot be read is a counted miss."""
+        if entry is None:
+            return None
+        try:
+            envelope = unpack(entry)
+            verdict = judge(envelope, stamps)
+            if verdict is Verdict.FRESH:
+                return self.landing(envelope)
+            # A second look at the same entry that still wants more finds tags it cannot name: not ours.
+            if verdict is Verdict.MORE and len(stamps) == len(self.stamps):
+                return self._extra(envelope)
+            return None
+        except UntrustedValue as error:
+            self.distrust(error)
+            return None
+
+    def landing(self, envelope: Envelope) -> Landing:
+        """The value or the error in an envelope; raises UntrustedValue."""
+        if envelope.flags & Flags.ERROR:
+            return Landing(None, self.codec.open_failure(self.redis_key, envelope), envelope.created_ms)
+        return Landing(self.codec.open(self.redis_key, envelope), None, envelope.created_ms)
+
+    def _extra(self, envelope: Envelope) -> Extra:
+        return Extra(tuple(tag_stamp(self.settings.name, tag) for tag in envelope.tags[len(self.tags) :]))
+
+    def opened(self, sealed: bytes) -> tuple[Landing, Extra]:
+        """Open what a flight delivered, and name the stamps of the tags that its body added; raises UntrustedValue."""
+        try:
+            envelope = unpack(sealed)
+            return self.landing(envelope), self._extra(envelope)
+        except UntrustedValue as error:
+            self.distrust(error)
+            raise
+
+    def distrust(self, error: UntrustedValue) -> None:
+        events.emit(events.Event("untrusted", self.label, self.key))
+        events.warn_once(
+            f"untrusted {self.label}",
+            "taskcache: an entry of %s is not readable here and counts as a miss (%s)",
+            self.label or "a plain key",
+            error,
+        )
+
+    def failure(self, error: BaseException, token: str) -> bytes:
+        """Seal an error for everybody who waits for this call."""
+        return self.codec.seal_failure(self.redis_key, error, token=token_bytes(token))
+
+    def errand(self, station: Station, owner: str) -> Errand:
+        """This call in the protocol's terms; `owner` is empty when a worker queue computes it."""
+        return Errand(
+            key=self.place(),
+            stamps=self.stamps,
+            lifetime_ms=self.lifetime_ms,
+            settings=self.settings,
+            inbox=station.keeper.inbox,
+            owner=owner,
+            usable=self.usable,
+            opened=self.opened,
+            failure=self.failure,
+        )
+
+
+def sealed_value(
+    invocation: Invocation,
+    value: Any,
+    *,
+    token: str,
+    created_ms: int,
+    ttl_ms: int,
+    cost_ms: int,
+    stamps: bytes,
+    more_tags: dict[str, bytes],
+) -> bytes:
+    """Seal a computed value with everything it was computed under."""
+    return invocation.codec.seal(
+        invocation.redis_key,
+        value,
+        token=token_bytes(token),
+        created_ms=created_ms,
+        fresh_ms=max(0, ttl_ms),
+        cost_ms=cost_ms,
+        label_bytes=invocation.label_bytes,
+        stamps=stamps + b"".join(more_tags.values()),
+        tags=(*invocation.tags, *more_tags),
+    )

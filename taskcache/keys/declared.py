@@ -1,0 +1,79 @@
+"""This is where we read the fields that a class declares: dataclass, NamedTuple, attrs, pydantic, msgspec."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Iterable
+from typing import Any, Final, TypeAlias
+
+Fields: TypeAlias = "list[tuple[str, object]]"
+
+# A declared class that is also one of these holds content that is in no field.
+CONTENT_TYPES: Final = (str, bytes, bytearray, int, float, complex, list, tuple, dict, set, frozenset)
+
+
+def declared_fields(value: Any) -> Fields | None:
+    """
+    Give the fields that make `value` what it is, in declared order; None for a class that declares none.
+
+    A field that the class leaves out of its equality (`compare=False`, `eq=False`) is left out here: its author said
+    that it does not tell two objects apart. A subclass that adds state without declaring it is not declared.
+    """
+    cls = type(value)
+    if isinstance(value, tuple):
+        return _named_tuple(value)
+    if isinstance(value, CONTENT_TYPES):
+        return None
+    if dataclasses.is_dataclass(cls):
+        return _read(value, "__dataclass_fields__", [field.name for field in dataclasses.fields(cls) if field.compare])
+    if hasattr(cls, "__attrs_attrs__"):
+        return _read(value, "__attrs_attrs__", [field.name for field in cls.__attrs_attrs__ if field.eq])
+    if hasattr(cls, "__struct_fields__"):
+        # Its metaclass declares the fields of every subclass, so there is no undeclared one.
+        return [(name, getattr(value, name)) for name in cls.__struct_fields__]
+    if (pydantic := sys.modules.get("pydantic")) is not None and isinstance(value, pydantic.BaseModel):
+        return _pydantic(value)
+    return None
+
+
+def _named_tuple(value: Any) -> Fields | None:
+    names = getattr(type(value), "_fields", None)
+    if not isinstance(names, tuple) or len(names) != len(value):
+        return None
+    # Adding methods in a subclass of a named tuple is common and adds nothing to say; adding state is refused.
+    if getattr(value, "__dict__", None):
+        return None
+    return list(zip(names, value, strict=True))
+
+
+def _read(value: Any, marker: str, names: Iterable[str]) -> Fields | None:
+    cls = type(value)
+    if marker not in cls.__dict__ and _adds_state(value, marker):
+        return None
+    # A field that was never set (init=False) has no value to go by: the class says too little.
+    if not all(hasattr(value, name) for name in names):
+        return None
+    return [(name, getattr(value, name)) for name in names]
+
+
+def _adds_state(value: Any, marker: str) -> bool:
+    """Tell whether a subclass without a declaration of its own keeps something that no field says."""
+    declared = {name if isinstance(name, str) else name.name for name in getattr(type(value), marker)}
+    if vars(value).keys() - declared if hasattr(value, "__dict__") else False:
+        return True
+    for base in type(value).__mro__:
+        if marker in base.__dict__:
+            return False
+        if base.__dict__.get("__slots__"):
+            return True
+    return False
+
+
+def _pydantic(value: Any) -> Fields:
+    cls = type(value)
+    # model_fields is version 2, __fields__ version 1. Extras are content that the configuration asked to keep.
+    names = list(getattr(cls, "model_fields", None) or cls.__fields__)
+    extras = getattr(value, "__pydantic_extra__", None) or {}
+    fields: Fields = [(name, getattr(value, name)) for name in names]
+    return fields + sorted((name, extra) for name, extra in extras.items())

@@ -1,0 +1,24 @@
+"""This is where the protocol meets whatever runs a computation elsewhere: the seam that launchers/ fill."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+
+class Launcher(Protocol):
+    """Sends one call to where it is computed, as often as its flight asks; knows its arguments, not the protocol."""
+
+    def launch(self, token: str) -> None:
+        """Send the call under this token; raises DispatchFailed, NoCeleryApp or AmbiguousApp in bounded time."""
+
+    def inquire(self, token: str) -> BaseException | None:
+        """Say why a task ended outside of the protocol (unknown, revoked, expired), or None while nothing is known."""
+
+    def revoke(self, token: str) -> None:
+        """Ask for the end of a task that nobody waits for any more."""
+
+    def is_in_worker(self) -> bool:
+        """True inside a running task, where waiting may block the very slot that is waited for."""
+
+    def async_result(self, token: str, result: Any) -> Any:
+        """The queue's own handle of the computation, which gives the value of `result`."""

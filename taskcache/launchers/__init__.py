@@ -1,0 +1,1 @@
+"""This is where calls are sent to whatever computes them: Celery workers, or this user's own local one."""

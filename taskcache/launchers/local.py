@@ -1,0 +1,109 @@
+"""This is where calls go when nothing is configured: to one local worker of this process, functions by value."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+from celery import Celery
+
+from taskcache.launchers import serializer
+from taskcache.launchers.celery import CeleryLauncher
+from taskcache.launchers.serializer import SealedArguments
+
+if TYPE_CHECKING:
+    from taskcache.cache import Cache
+    from taskcache.decorators import AsyncFunction
+    from taskcache.invocation import Invocation
+
+# The task that runs any function: it arrives in the message, signed with this user's secret.
+RUN: Final = "taskcache.local.run"
+WORKER: Final = "taskcache.worker.local"
+
+_apps: dict[tuple[int, str], Any] = {}
+_lock = threading.Lock()
+
+
+def app_of(cache: Cache) -> Any:
+    """The Celery app of this process for its private server, with a queue of its own."""
+    url = cache.embedded.broker_url
+    with _lock:
+        app = _apps.get((os.getpid(), url))
+        if app is None:
+            app = _apps[os.getpid(), url] = make_app(url, f"taskcache-local-{os.getpid()}")
+    return app
+
+
+def make_app(url: str, queue: str) -> Any:
+    """The app that both ends use: the process that sends, and its worker."""
+    app = Celery("taskcache-local", broker=url, backend=url, set_as_current=False, fixups=[])
+    app.is_taskcache_local = True
+    app.conf.update(
+        task_default_queue=queue,
+        accept_content=["json", serializer.NAME],
+        # The queue's only worker dies with its process; what is left is nobody's.
+        task_default_expires=3600,
+        worker_prefetch_multiplier=1,
+        broker_connection_retry_on_startup=True,
+        result_expires=600,
+        worker_hijack_root_logger=False,
+        worker_log_format="%(message)s",
+    )
+    return app
+
+
+class LocalLauncher(CeleryLauncher):
+    """Sends a call with its function to the local worker, which is started by the first one."""
+
+    def __init__(
+        self,
+        function: AsyncFunction[Any, Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        invocation: Invocation,
+        above: frozenset[str],
+    ) -> None:
+        app = app_of(function.cache)
+        task = app.tasks.get(RUN)
+        if task is None:
+            task = app.task(name=RUN, serializer=serializer.NAME, typing=False)(_never_here)
+        sealed = SealedArguments(function.cache.codec.seal_message([function, list(args), kwargs]))
+        super().__init__(task, function, (args, kwargs), sealed, invocation, above)
+        self._app = app
+
+    def launch(self, token: str) -> None:
+        ensure_worker(self._function.cache, self._app)
+        super().launch(token)
+
+    def _header(self, token: str) -> dict[str, Any]:
+        return {**super()._header(token), "cache": self._function.cache.name}
+
+    def _per_call(self) -> dict[str, Any]:
+        limits = ("time_limit", "soft_time_limit", "priority", "expires")
+        given = self._function.options.celery
+        return {"shadow": self._function.name, **{name: given[name] for name in limits if name in given}}
+
+    def _warn_unserved(self) -> None:
+        """The worker is ours and starts by itself."""
+
+
+def ensure_worker(cache: Cache, app: Any) -> None:
+    """Start the worker of this process, unless it runs; what it prints is shown here."""
+    from taskcache.embedded.worker import ensure_worker as start
+
+    server = cache.embedded
+    queue = app.conf.task_default_queue
+    start(
+        ["-A", WORKER, "worker", "-Q", queue],
+        environment={
+            "TASKCACHE_URL": server.url,
+            "TASKCACHE_SECRET": server.secret.decode(),
+            "TASKCACHE_LOCAL_BROKER": server.broker_url,
+            "TASKCACHE_LOCAL_QUEUE": queue,
+        },
+    )
+
+
+def _never_here(*args: Any) -> None:
+    raise RuntimeError(f"{RUN} runs in the local worker only")

@@ -1,0 +1,60 @@
+"""This is where messages leave in bounded time: a producer pool of our own, on connections that give up."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from kombu import pools
+
+# Long enough for a slow network; a broker that accepts and never answers would otherwise hold a caller for minutes.
+CONNECT_TIMEOUT_S: Final = 3.0
+REPLY_TIMEOUT_S: Final = 5.0
+
+_TIMEOUTS: Final[dict[str, dict[str, Any]]] = {
+    "redis": {
+        "socket_timeout": REPLY_TIMEOUT_S,
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "retry_on_timeout": False,
+    },
+    "amqp": {"read_timeout": REPLY_TIMEOUT_S, "write_timeout": REPLY_TIMEOUT_S},
+}
+
+_pools: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+@contextmanager
+def producer_of(app: Any) -> Iterator[Any]:
+    """Borrow a producer for `app`'s broker."""
+    pool = _pools.get(app)
+    if pool is None:
+        with _lock:
+            pool = _pools.get(app)
+            if pool is None:
+                pool = _pools[app] = _make(app)
+    with pool.acquire(block=True) as producer:
+        yield producer
+
+
+def _make(app: Any) -> Any:
+    connection = app.connection_for_write(connect_timeout=CONNECT_TIMEOUT_S)
+    driver = connection.transport_cls if isinstance(connection.transport_cls, str) else ""
+    for prefix, timeouts in _TIMEOUTS.items():
+        if driver.startswith(prefix) or (prefix == "amqp" and driver in ("pyamqp", "py-amqp")):
+            connection.transport_options = {**timeouts, **connection.transport_options}
+    # kombu keeps its pools by address and options, so this one is not the app's own.
+    return pools.producers[connection]
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()
+    _pools.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,72 @@
+"""This is where a `cache_async` function becomes a Celery task, and where its calls get what sends them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from celery import shared_task
+from celery._state import connect_on_app_finalize
+
+from taskcache.launchers import apps, local, serializer
+from taskcache.launchers.celery import CeleryLauncher
+from taskcache.launchers.task import FlightTask, seal_call, task_body
+
+if TYPE_CHECKING:
+    from taskcache.decorators import AsyncFunction
+    from taskcache.invocation import Invocation
+    from taskcache.launcher import Launcher
+
+connect_on_app_finalize(serializer.accept)
+
+
+def register(function: AsyncFunction[Any, Any]) -> None:
+    """
+    Make a task of a function, under its own name: on the app of its cache, else on every app, as `shared_task` does.
+
+    A worker has the task as soon as it has imported the module: by autodiscover, `include`, or anything else.
+    """
+    if function.origin.by_value and function.options.name is None and function.origin.fn.__module__ != "__main__":
+        # Defined inside another function: no worker can ever import it, so it is no task to register.
+        return
+    app = apps.configured(function.cache)
+    decorate = shared_task if app is None else app.task
+    decorate(name=function.name, base=FlightTask, **task_options(function))(task_body(function))
+    if app is not None:
+        serializer.accept(app)
+
+
+def task_options(function: AsyncFunction[Any, Any]) -> dict[str, Any]:
+    """Celery's own options of the task."""
+    return {"function": function, "serializer": serializer.NAME, "typing": False, **function.options.celery}
+
+
+def task(function: AsyncFunction[Any, Any]) -> Any:
+    """The Celery task of the app that calls of this function are sent with."""
+    app = apps.resolve(function.cache, function.name)
+    if app is None:
+        app = local.app_of(function.cache)
+    return task_of(app, function)
+
+
+def task_of(app: Any, function: AsyncFunction[Any, Any]) -> Any:
+    """The task on one app, registered there if it is not yet."""
+    found = app.tasks.get(function.name)
+    if found is None:
+        found = app.task(name=function.name, base=FlightTask, **task_options(function))(task_body(function))
+        serializer.accept(app)
+    return found
+
+
+def launcher(
+    function: AsyncFunction[Any, Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    invocation: Invocation,
+    above: frozenset[str],
+) -> Launcher:
+    """What sends this call, with its arguments written down."""
+    app = apps.resolve(function.cache, function.name)
+    if app is None:
+        return local.LocalLauncher(function, args, kwargs, invocation, above)
+    sealed = None if app.conf.task_always_eager else seal_call(function, args, kwargs)
+    return CeleryLauncher(task_of(app, function), function, (args, kwargs), sealed, invocation, above)

@@ -1,0 +1,78 @@
+"""This is where arguments become a message and back: kombu's serializer `taskcache`, which keeps types and signatures."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from kombu import serialization
+
+from taskcache.codec import typed
+from taskcache.errors import UntrustedValue
+
+NAME: Final = "taskcache"
+CONTENT_TYPE: Final = "application/x-taskcache"
+
+
+class SealedArguments(bytes):
+    """The arguments of a call as `Codec.seal_message` wrote them; only the task that runs the call opens them."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "<sealed arguments>"
+
+
+def dumps(body: Any) -> bytes:
+    """
+    Write the body of a task message: args, kwargs and Celery's embed.
+
+    The embed holds signatures, which are dicts of a class of their own: only their content travels.
+    """
+    return typed.encode(_plain(body, sealed=True), what="the message")
+
+
+def loads(data: Any) -> Any:
+    """Read a task message; sealed arguments stay sealed here, since this is the worker's main process too."""
+    body = typed.decode(bytes(data))
+    if not isinstance(body, list | tuple) or len(body) != 3:
+        raise UntrustedValue("a message that is not one of ours")
+    args, kwargs, embed = body
+    if isinstance(args, dict):
+        return (SealedArguments(args["sealed"]),), kwargs, embed
+    return args, kwargs, embed
+
+
+def _plain(value: Any, sealed: bool = False) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if sealed and isinstance(value, list | tuple) and len(value) == 3 and is_sealed(value[0]):
+        return [{"sealed": bytes(value[0][0])}, _plain(value[1]), _plain(value[2])]
+    if isinstance(value, SealedArguments):
+        return bytes(value)
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, tuple):
+        return tuple(_plain(item) for item in value)
+    return value
+
+
+def is_sealed(args: Any) -> bool:
+    """True for the positional arguments of a message that holds a sealed call."""
+    return isinstance(args, list | tuple) and len(args) == 1 and type(args[0]) is SealedArguments
+
+
+def accept(app: Any) -> None:
+    """Let an app's workers take these messages, whenever its configuration is loaded."""
+
+    def add(conf: Any) -> None:
+        accepted = set(conf.accept_content or ())
+        if not accepted & {NAME, CONTENT_TYPE}:
+            conf.accept_content = [*conf.accept_content, NAME]
+
+    if app.configured:
+        add(app.conf)
+    else:
+        app.on_after_configure.connect(lambda sender, source, **_: add(source), weak=False)
+
+
+serialization.register(NAME, dumps, loads, content_type=CONTENT_TYPE, content_encoding="binary")

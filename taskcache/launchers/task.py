@@ -1,0 +1,94 @@
+"""This is where our Celery task is: an ordinary one to everybody else, whose calls are led by flights."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from celery import Task
+from celery.utils.imports import symbol_by_name
+from celery.utils.saferepr import saferepr
+
+from taskcache.errors import UnstorableValue, UntrustedValue
+from taskcache.keys.identity import load, reference
+from taskcache.launchers.serializer import SealedArguments, is_sealed
+
+if TYPE_CHECKING:
+    from taskcache.decorators import AsyncFunction
+
+# The one message header of ours: the flight, its key, and the keys being computed above it.
+HEADER: Final = "taskcache"
+# What runs a task is an edge, above this floor: named by string, as Celery names its own replaceable parts.
+EXECUTE: Final = "taskcache.worker.execution:execute"
+RELEASE: Final = "taskcache.worker.execution:release_for_retry"
+
+
+def task_body(function: AsyncFunction[Any, Any]) -> Callable[..., Any]:
+    """What Celery calls `run`: the function itself under its own name, with a coroutine run to its end."""
+
+    @functools.wraps(function.origin.fn)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        value = function.origin.fn(*args, **kwargs)
+        if function.origin.is_coroutine:
+            return symbol_by_name("taskcache.worker.coroutines:run_to_end")(value)
+        return value
+
+    return run
+
+
+def seal_call(function: AsyncFunction[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> SealedArguments:
+    """Write the arguments down, signed and bound to the function; raises UnstorableValue naming the argument."""
+    try:
+        return SealedArguments(function.cache.codec.seal_message([function.name, list(args), kwargs], refer=reference))
+    except UnstorableValue as error:
+        raise UnstorableValue(f"An argument of {function.name} cannot travel to a worker: {error}") from error
+
+
+def open_call(function: AsyncFunction[Any, Any], args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a message; raises UntrustedValue when they are not signed with a secret of ours."""
+    if not is_sealed(args):
+        return tuple(args or ()), dict(kwargs or {})
+    body: Any = function.cache.codec.open_message(args[0], resolve=load)
+    if not isinstance(body, list) or len(body) != 3 or body[0] != function.name:
+        raise UntrustedValue("the arguments of another function")
+    return tuple(body[1]), body[2]
+
+
+class FlightTask(Task):  # type: ignore[type-arg]  # generic in the stubs only
+    """The task of a `cache_async` function. Sent by a call it carries a flight; sent by `.delay()` it makes one."""
+
+    abstract = True
+    Request = "taskcache.worker.request:FlightRequest"
+    function: AsyncFunction[Any, Any]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return symbol_by_name(EXECUTE)(self, super().__call__, args, kwargs)
+
+    def function_for(self, request: dict[str, Any]) -> Any:
+        """The function that a delivered message calls."""
+        return self.function
+
+    def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        """Celery's own, with the arguments in our serializer and their key in a header."""
+        app = self._get_app()
+        if (
+            app.conf.task_always_eager
+            or is_sealed(args)
+            or options.get("serializer", self.serializer) != self.serializer
+        ):
+            return super().apply_async(args, kwargs, **options)
+        args, kwargs = tuple(args or ()), dict(kwargs or {})
+        function = self.function
+        header = {"key": function.make_key(args, kwargs), "direct": True}
+        options["headers"] = {**(options.get("headers") or {}), HEADER: header}
+        options.setdefault("argsrepr", saferepr(args, self.argsrepr_maxlen))
+        options.setdefault("kwargsrepr", saferepr(kwargs, self.argsrepr_maxlen))
+        return super().apply_async((seal_call(function, args, kwargs),), {}, **options)
+
+    argsrepr_maxlen = 1024
+
+    def retry(self, *args: Any, **options: Any) -> Any:
+        """Celery's own; the flight is given back first, since a fast worker may receive the retry before we raise."""
+        symbol_by_name(RELEASE)(self, options)
+        return super().retry(*args, **options)

@@ -1,0 +1,141 @@
+"""This is where we list what a decorator takes, and turn it into one checked record."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from typing_extensions import TypedDict
+
+from taskcache.errors import UsageError
+from taskcache.settings import Duration, Forever, Lifetime, lifetime_ms, to_ms
+
+Timeout = Lifetime | Callable[[Any], Lifetime]
+Tags = Iterable[str] | Callable[..., Iterable[str]]
+
+
+class CachedOptions(TypedDict, total=False):
+    """What `cached` and `cached_property` take."""
+
+    key_fn: Callable[[tuple[Any, ...], dict[str, Any]], str] | None
+    timeout: Timeout | None
+    metrics: bool
+    name: str
+    version: str | int | None
+    ignore: tuple[str, ...]
+    tags: Tags
+    store_if: Callable[[Any], bool] | None
+    on_cache_error: Literal["inline", "raise"]
+
+
+class AsyncOptions(CachedOptions, total=False):
+    """What `cache_async` takes besides; Celery's own task options come on top."""
+
+    on_broker_error: Literal["raise", "inline"]
+    inline_after: Duration | None
+    revoke_when_abandoned: bool
+    queue: str
+    routing_key: str
+    exchange: str
+    priority: int
+    expires: float
+    time_limit: float
+    soft_time_limit: float
+    rate_limit: str | None
+    acks_late: bool
+    acks_on_failure_or_timeout: bool
+    reject_on_worker_lost: bool
+    track_started: bool
+    autoretry_for: tuple[type[BaseException], ...]
+    dont_autoretry_for: tuple[type[BaseException], ...]
+    max_retries: int | None
+    default_retry_delay: float
+    retry_kwargs: dict[str, Any]
+    retry_backoff: bool | int
+    retry_backoff_max: int
+    retry_jitter: bool
+    throws: tuple[type[BaseException], ...]
+    send_events: bool
+
+
+_OWN_ASYNC = ("on_broker_error", "inline_after", "revoke_when_abandoned")
+_CELERY = frozenset(AsyncOptions.__annotations__) - frozenset(CachedOptions.__annotations__) - frozenset(_OWN_ASYNC)
+_REFUSED = {
+    "bind": "the function takes no task argument; call `taskcache.current()` inside it for progress and cancellation",
+    "ignore_result": "the value goes to the cache in any case; `.task.delay()` stores Celery's own result as ever",
+    "serializer": "arguments travel in taskcache's own signed serializer, which keeps their types",
+    "base": "taskcache needs its own task class; put what `base` does into the function or a Celery signal",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """One function's options, checked."""
+
+    key_fn: Callable[[tuple[Any, ...], dict[str, Any]], str] | None = None
+    timeout: Timeout | None = None
+    metrics: bool = False
+    name: str | None = None
+    version: str | int | None = None
+    ignore: tuple[str, ...] = ()
+    tags: Tags = ()
+    store_if: Callable[[Any], bool] | None = None
+    on_cache_error: Literal["inline", "raise"] = "inline"
+    on_broker_error: Literal["raise", "inline"] = "raise"
+    inline_after: Duration | None = None
+    revoke_when_abandoned: bool = False
+    celery: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def inline_after_s(self) -> float | None:
+        return None if self.inline_after is None else to_ms(self.inline_after, "inline_after") / 1000
+
+    def lifetime_ms(self, default_ms: int) -> int:
+        """How long an entry lives, as far as it is known before the result is; a callable counts as the default."""
+        if self.timeout is None or (callable(self.timeout) and not isinstance(self.timeout, Forever)):
+            return default_ms
+        return lifetime_ms(self.timeout)
+
+
+def check(given: Mapping[str, Any], decorator: str) -> Options:
+    """Refuse what `decorator` does not know, with a suggestion, and check what it knows."""
+    is_async = decorator == "cache_async"
+    own = {option.name for option in fields(Options)} - {"celery"}
+    known = (own | _CELERY) if is_async else own - set(_OWN_ASYNC)
+    for name in given:
+        if name in _REFUSED and is_async:
+            raise UsageError(f"cache_async({name}=...) is not supported: {_REFUSED[name]}")
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            if name in own | _CELERY and not is_async:
+                raise UsageError(
+                    f"{decorator}({name}=...) belongs to cache_async; {decorator} computes in this process"
+                )
+            raise UsageError(
+                f"{decorator}() has no option {name!r}"
+                + (f"; did you mean {close[0]!r}?" if close else f"; it takes {', '.join(sorted(known))}")
+            )
+    celery = {name: value for name, value in given.items() if name in _CELERY}
+    options = Options(**{name: value for name, value in given.items() if name in own}, celery=celery)
+    _check_values(options, decorator)
+    return options
+
+
+def _check_values(options: Options, decorator: str) -> None:
+    if options.timeout is not None and not callable(options.timeout):
+        lifetime_ms(options.timeout)
+    if options.key_fn is not None and not callable(options.key_fn):
+        raise UsageError(f"{decorator}(key_fn={options.key_fn!r}): pass a function of (args, kwargs) that gives a str")
+    if isinstance(options.ignore, str) or not all(isinstance(name, str) for name in options.ignore):
+        raise UsageError(f'{decorator}(ignore={options.ignore!r}): pass parameter names, such as ignore=("self",)')
+    if isinstance(options.tags, str):
+        raise UsageError(f"{decorator}(tags={options.tags!r}): pass several, such as tags=({options.tags!r},)")
+    if options.store_if is not None and not callable(options.store_if):
+        raise UsageError(f"{decorator}(store_if={options.store_if!r}): pass a function of the result")
+    for name, allowed in (("on_cache_error", ("inline", "raise")), ("on_broker_error", ("raise", "inline"))):
+        if getattr(options, name) not in allowed:
+            raise UsageError(f"{decorator}({name}={getattr(options, name)!r}): choose one of {', '.join(allowed)}")
+    if options.inline_after is not None:
+        to_ms(options.inline_after, "inline_after")

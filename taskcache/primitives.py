@@ -1,0 +1,223 @@
+"""This is where get, set and their kin are written, once, as steps for whoever waits in whichever way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from taskcache import events
+from taskcache.codec.envelope import MAGIC, Envelope, Flags, unpack
+from taskcache.codec.sealing import Codec
+from taskcache.errors import UntrustedValue, UsageError
+from taskcache.freshness import Verdict, judge
+from taskcache.invocation import Invocation
+from taskcache.protocol import flight, scripts, stamps
+from taskcache.protocol.entry import EntryKey, is_companion, new_token, read, token_bytes
+from taskcache.protocol.stamps import function_stamp, glob_escape, tag_stamp
+from taskcache.protocol.steps import Call, Steps
+from taskcache.settings import PERSIST
+
+R = TypeVar("R")
+MISSING: Any = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry(Generic[R]):
+    """A stored value with what is known about it; times in seconds, by the server's clock."""
+
+    value: R
+    age: float
+    # None: it never expires.
+    expires_in: float | None
+    cost: float
+    size_bytes: int
+    tags: tuple[str, ...]
+
+
+def server_ms() -> Steps[int]:
+    """The server's clock, the only one that any two processes share."""
+    seconds, micros = yield Call("TIME", ())
+    return int(seconds) * 1000 + int(micros) // 1000
+
+
+def looked_up(invocation: Invocation) -> Steps[Entry[Any] | None]:
+    """Read the entry of one call with everything that is known about it."""
+    errand_keys = (invocation.redis_key, *invocation.stamps)
+    entry, *current = yield from read(errand_keys)
+    landing = invocation.usable(entry, current)
+    if isinstance(landing, flight.Extra):
+        more = yield from read(landing.keys)
+        landing = invocation.usable(entry, [*current, *more])
+    if entry is None or landing is None or isinstance(landing, flight.Extra) or landing.error is not None:
+        return None
+    left_ms: int = yield Call("PTTL", (invocation.redis_key,))
+    now_ms = yield from server_ms()
+    envelope = unpack(entry)
+    return Entry(
+        landing.value,
+        age=max(0, now_ms - envelope.created_ms) / 1000 if envelope.created_ms else 0.0,
+        expires_in=None if left_ms < 0 else left_ms / 1000,
+        cost=envelope.cost_ms / 1000,
+        size_bytes=len(entry),
+        tags=envelope.tags,
+    )
+
+
+def stored(invocation: Invocation, value: Any, ttl_ms: int) -> Steps[int]:
+    """Put a value in the place of a call's entry; 0 ms only removes what is there."""
+    if ttl_ms == 0:
+        return (yield from flight.invalidate(invocation.place()))
+    current = yield from read(invocation.stamps)
+    lifetime_ms = ttl_ms + flight.STAMP_MARGIN_MS if ttl_ms > 0 else PERSIST
+    held = yield from stamps.ensure(invocation.stamps, current, lifetime_ms)
+    yield from stamps.extend(invocation.stamps, lifetime_ms)
+    now_ms = yield from server_ms()
+    envelope = invocation.codec.seal(
+        invocation.redis_key,
+        value,
+        token=token_bytes(new_token()),
+        created_ms=now_ms,
+        fresh_ms=max(0, ttl_ms),
+        cost_ms=0,
+        label_bytes=invocation.label_bytes,
+        stamps=held,
+        tags=invocation.tags,
+    )
+    return (yield from flight.invalidate(invocation.place(), envelope=envelope, ttl_ms=ttl_ms))
+
+
+def invalidated(name: str, key: str) -> Steps[int]:
+    """Remove the entry of a key and outdate its flight; 1 when it was there."""
+    return (yield from flight.invalidate(EntryKey.of(redis_key_of(name, key))))
+
+
+def check_keys(keys: Sequence[str]) -> Sequence[str]:
+    """Refuse what is not a key, with the cure."""
+    if isinstance(keys, str):
+        raise UsageError(f"keys={keys!r}: pass several keys, such as [{keys!r}]")
+    wanted = list(keys)
+    for key in wanted:
+        if not isinstance(key, str):
+            raise UsageError(f"a key is a str, not {type(key).__name__}; write str({key!r})")
+    return wanted
+
+
+def redis_key_of(name: str, key: str) -> bytes:
+    """The Redis key of what `cache.get(key)` reads."""
+    return f"{name}:{key}".encode("utf-8", "surrogatepass")
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """The plain keys of one cache."""
+
+    name: str
+    codec: Codec
+    is_signed: bool
+
+    def get(self, key: str) -> Steps[Any]:
+        """The value of a key, whoever stored it, or MISSING."""
+        found = yield from self.get_many((key,))
+        return found.get(key, MISSING)
+
+    def get_many(self, keys: Sequence[str]) -> Steps[dict[str, Any]]:
+        """The values that are there; those of functions are checked against the stamps they name."""
+        if not keys:
+            return {}
+        redis_keys = [redis_key_of(self.name, key) for key in keys]
+        entries = yield from read(tuple(redis_keys))
+        found: dict[str, Any] = {}
+        stamped: list[tuple[str, bytes, Envelope, tuple[bytes, ...]]] = []
+        for key, redis_key, entry in zip(keys, redis_keys, entries, strict=True):
+            envelope = self._unpack(key, entry)
+            if isinstance(envelope, int):
+                found[key] = envelope
+            elif envelope is not None and envelope.label_bytes is None:
+                self._open(found, key, redis_key, envelope)
+            elif envelope is not None:
+                stamped.append((key, redis_key, envelope, self._stamps_of(key, envelope)))
+        if stamped:
+            names = tuple(dict.fromkeys(name for _, _, _, stamp_names in stamped for name in stamp_names))
+            current = dict(zip(names, (yield from read(names)), strict=True))
+            for key, redis_key, envelope, stamp_names in stamped:
+                if judge(envelope, [current[name] for name in stamp_names]) is Verdict.FRESH:
+                    self._open(found, key, redis_key, envelope)
+        return {key: found[key] for key in keys if key in found}
+
+    def _unpack(self, key: str, entry: bytes | None) -> Envelope | int | None:
+        if entry is None:
+            return None
+        if entry[:1] != bytes((MAGIC,)) and len(entry) <= 20:
+            try:
+                return int(entry)  # a counter, as `incr` leaves it
+            except ValueError:
+                pass
+        try:
+            return unpack(entry)
+        except UntrustedValue as error:
+            self._distrust(key, error)
+            return None
+
+    def _open(self, found: dict[str, Any], key: str, redis_key: bytes, envelope: Envelope) -> None:
+        if envelope.flags & Flags.ERROR:
+            return
+        try:
+            found[key] = self.codec.open(redis_key, envelope)
+        except UntrustedValue as error:
+            self._distrust(key, error)
+
+    def _distrust(self, key: str, error: UntrustedValue) -> None:
+        events.emit(events.Event("untrusted", "", key))
+        events.warn_once(f"untrusted {self.name}", "taskcache: an entry is not readable here, a miss (%s)", error)
+
+    def _stamps_of(self, key: str, envelope: Envelope) -> tuple[bytes, ...]:
+        label = key.encode("utf-8", "surrogatepass")[: envelope.label_bytes].decode("utf-8", "surrogatepass")
+        return (function_stamp(self.name, label), *(tag_stamp(self.name, tag) for tag in envelope.tags))
+
+    def seal(self, key: str, value: Any, ttl_ms: int) -> bytes:
+        """The bytes of a plain entry; a whole number without a secret is written as `incr` reads it."""
+        if type(value) is int and not self.is_signed and -(2**63) <= value < 2**63:
+            return b"%d" % value
+        return self.codec.seal(
+            redis_key_of(self.name, key),
+            value,
+            token=token_bytes(new_token()),
+            created_ms=0,
+            fresh_ms=max(0, ttl_ms),
+            cost_ms=0,
+            label_bytes=None,
+        )
+
+    def replacements(self, sealed: Mapping[str, bytes], ttl_ms: int) -> list[Call]:
+        """Store, or with 0 ms remove, each of them; flights of these keys are outdated."""
+        return [
+            scripts.as_call(scripts.forget(_entry_and_flight(self.name, key), envelope=envelope, ttl_ms=ttl_ms))
+            if ttl_ms
+            else _removal(self.name, key)
+            for key, envelope in sealed.items()
+        ]
+
+
+def _entry_and_flight(name: str, key: str) -> tuple[bytes, bytes]:
+    place = EntryKey.of(redis_key_of(name, key))
+    return place.entry, place.flight
+
+
+def _removal(name: str, key: str) -> Call:
+    return scripts.as_call(scripts.forget(_entry_and_flight(name, key), envelope=b"", ttl_ms=0))
+
+
+def removals(name: str, keys: Sequence[str]) -> list[Call]:
+    """Remove each of these keys and outdate its flight; each call answers 1 when the entry was there."""
+    return [_removal(name, key) for key in keys]
+
+
+def entry_pattern(name: str) -> bytes:
+    """The SCAN pattern of all entries of a cache."""
+    return glob_escape(name) + b":*"
+
+
+def is_entry(redis_key: bytes) -> bool:
+    """Tell entries from the companions of entries that carry a hash tag of their own."""
+    return not is_companion(redis_key)

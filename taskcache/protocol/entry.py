@@ -1,0 +1,63 @@
+"""This is where we name the Redis keys of one entry and of everything that accompanies it."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from dataclasses import dataclass
+
+from taskcache.protocol.steps import Call, Steps
+
+COMPANIONS = (b":flight", b":retired:", b":outcome:")
+
+
+@dataclass(frozen=True, slots=True)
+class EntryKey:
+    """The Redis key of an entry; its companions share its slot in a Cluster."""
+
+    entry: bytes
+    # What the companions start with: "{K}", or K itself when it carries a hash tag of its own.
+    root: bytes
+
+    @classmethod
+    def of(cls, redis_key: bytes) -> EntryKey:
+        """The names that belong to `redis_key`."""
+        opening = redis_key.find(b"{")
+        # Redis Cluster hashes what stands between the first { and the } after it, unless that is nothing.
+        has_tag = opening >= 0 and redis_key.find(b"}", opening + 1) > opening + 1
+        return cls(redis_key, redis_key if has_tag else b"{" + redis_key + b"}")
+
+    @property
+    def flight(self) -> bytes:
+        return self.root + b":flight"
+
+    def retired(self, token: str) -> bytes:
+        return self.root + b":retired:" + token.encode()
+
+    def outcome(self, token: str) -> bytes:
+        return self.root + b":outcome:" + token.encode()
+
+    def around(self, token: str) -> tuple[bytes, bytes, bytes]:
+        """The keys by which a flight is found wherever it is: flight, retired, outcome."""
+        return self.flight, self.retired(token), self.outcome(token)
+
+
+def is_companion(redis_key: bytes) -> bool:
+    """Tell the companions of tagged keys, which share the entries' prefix, from entries."""
+    return b"{" in redis_key and any(part in redis_key for part in COMPANIONS)
+
+
+def new_token() -> str:
+    """Name a flight: 128 random bits in the form of a Celery task id, fresh after a fork too."""
+    return str(uuid.UUID(bytes=os.urandom(16), version=4))
+
+
+def token_bytes(token: str) -> bytes:
+    """The 16 bytes by which envelopes name a flight."""
+    return uuid.UUID(token).bytes
+
+
+def read(keys: tuple[bytes, ...]) -> Steps[list[bytes | None]]:
+    """Read an entry and its stamps in one round trip."""
+    reply: list[bytes | None] = yield Call("MGET", keys)
+    return reply

@@ -1,0 +1,344 @@
+"""This is where we write one flight's life: who leads it, who follows it, and how each of them ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from taskcache.errors import ComputationLost, DispatchFailed, UntrustedValue
+from taskcache.protocol import scripts, stamps
+from taskcache.protocol.entry import EntryKey, new_token, read
+from taskcache.protocol.steps import Inquire, Launch, Pause, Steps, Wait
+from taskcache.settings import Settings
+
+Source = Literal["hit", "stale", "joined", "led", "inline"]
+Published = Literal["stored", "delivered", "kept", "refused", "ended"]
+State = Literal["queued", "running", "retrying", "done", "failed", "lost", "cancelled"]
+
+# A stamp outlives the entries under it by the longest computation anyone should wait for.
+STAMP_MARGIN_MS = 3_600_000
+# A flight that is not there is asked for again this often, for a quarter of a lease: a living renewer re-asserts it.
+GRACE_STEP_S = 0.25
+# Waiters send a queued message again at growing distance, so that a long queue is not doubled every minute.
+LONGEST_RESEND_MS = 600_000
+
+
+class Landing(NamedTuple):
+    """How a call ends: the value, or the error that every waiter of that computation gets."""
+
+    value: object
+    error: BaseException | None
+    created_ms: int
+    source: Source = "hit"
+
+    def via(self, source: Source) -> Landing:
+        return self._replace(source=source)
+
+
+class Extra(NamedTuple):
+    """The stamps of tags that a body added: they have to be read before its value may be returned."""
+
+    keys: tuple[bytes, ...]
+
+
+class Lead(NamedTuple):
+    """The caller is the leader and computes here; `stamps` were read before it began, `now_ms` is the server's clock."""
+
+    token: str
+    stamps: bytes
+    now_ms: int
+
+
+# What waiting for a flight gives: an envelope, b"" for «look at the entry», None for «it vanished».
+Ending = bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What one call wants, in the protocol's terms. The functions are pure: they decode, they do not speak."""
+
+    key: EntryKey
+    stamps: tuple[bytes, ...]
+    lifetime_ms: int
+    settings: Settings
+    # Names the channel where this process hears of ended flights; opened by the first miss.
+    inbox: Callable[[], str]
+    # Empty when a worker queue computes; else this process does, under that owner.
+    owner: str
+    # Gives the landing of an entry that may be returned under these stamps, or None, or what else has to be read.
+    usable: Callable[[bytes | None, Sequence[bytes | None]], Landing | Extra | None]
+    # Opens what a flight delivered; raises UntrustedValue. The tags its body added are named beside it.
+    opened: Callable[[bytes], tuple[Landing, Extra]]
+    # Seals an error for everybody who waits.
+    failure: Callable[[BaseException, str], bytes]
+
+    @property
+    def stamp_lifetime_ms(self) -> int:
+        return self.lifetime_ms + STAMP_MARGIN_MS if self.lifetime_ms >= 0 else self.lifetime_ms
+
+
+def obtain(
+    errand: Errand, first: Sequence[bytes | None] | None = None, named: str | None = None
+) -> Steps[Landing | Lead]:
+    """
+    Return the value of a call: stored, from somebody else's flight, or from a flight of our own.
+
+    `first` is what a read that began after the call began has found: entry, then stamps. `named` is the token of the
+    first election; a token is elected once, ever. Ends with `Lead` when the caller has to compute. Raises
+    ComputationLost when flights of this key keep vanishing.
+    """
+    outdated, deaths, source = "-", 0, "hit"
+    unreadable = ""
+    while True:
+        entry, *current = first or (yield from read((errand.key.entry, *errand.stamps)))
+        first = None
+        landed = yield from judged(errand, entry, current)
+        if landed is not None:
+            return landed.via(source)  # type: ignore[arg-type]  # grows from literals only
+        if unreadable:
+            raise ComputationLost(
+                "The worker stored a value that this process cannot read. Give both the same secret (TASKCACHE_SECRET) "
+                "and the same version of the code."
+            )
+        held = yield from stamps.ensure(errand.stamps, current, errand.stamp_lifetime_ms)
+        mine, named = named or new_token(), None
+        reply = yield from _elect(errand, mine, entry or b"", held, outdated)
+        word, token = scripts.text(reply[0]), reply[1]
+        if word == "hit":
+            landed = yield from judged(errand, token, _split(held, len(errand.stamps)))
+            if landed is not None:
+                return landed.via("hit")
+            continue
+        flight = token.decode()
+        if word == "outdated":
+            outdated = flight
+            continue
+        # A lost reply makes redis-py send the script again, and then we hear of our own flight as if it were another's.
+        leads = word == "lead" or flight == mine
+        if leads and errand.owner:
+            return Lead(mine, held, int(reply[2]) if word == "lead" else 0)
+        if leads:
+            yield from _launch(errand, mine)
+        source = "led" if leads else "joined"
+        ending: Ending = yield Wait(flight, leads)
+        if ending:
+            landed = yield from _delivered(errand, ending)
+            if landed is not None:
+                return landed.via(source)  # type: ignore[arg-type]  # one of the two above
+            continue
+        if ending is None:
+            deaths += 1
+            if deaths > errand.settings.max_deaths:
+                raise ComputationLost(
+                    f"The computation vanished {deaths} times, each time with the process that ran it. "
+                    "Look for workers that are killed (memory limits, deploys) and call again."
+                )
+            continue
+        unreadable = yield from _stored_by(errand, flight)
+
+
+def judged(errand: Errand, entry: bytes | None, current: Sequence[bytes | None]) -> Steps[Landing | None]:
+    """Open an entry if it may be returned, reading the stamps of tags that its body added when it has some."""
+    landed = errand.usable(entry, current)
+    if isinstance(landed, Extra):
+        more = yield from read(landed.keys)
+        landed = errand.usable(entry, [*current, *more])
+    return None if isinstance(landed, Extra) else landed
+
+
+def _delivered(errand: Errand, ending: bytes) -> Steps[Landing | None]:
+    """Open what a flight delivered; None when a tag its body added was invalidated meanwhile, maybe before we came."""
+    landed, extra = errand.opened(ending)
+    if extra.keys:
+        return (yield from judged(errand, ending, (yield from read(errand.stamps))))
+    return landed
+
+
+def _elect(errand: Errand, mine: str, entry: bytes, held: bytes, outdated: str) -> Steps[scripts.Reply]:
+    settings, key = errand.settings, errand.key
+    queued = not errand.owner
+    reply = yield from scripts.elect(
+        (key.entry, key.flight, key.retired(outdated)),
+        token=mine,
+        seen=entry[:18],
+        stamps=held,
+        outdated=outdated,
+        inbox=errand.inbox(),
+        owner=errand.owner,
+        lease_ms=settings.queued_ms if queued else settings.lease_ms,
+        resend_ms=settings.unsent_ms,
+    )
+    return reply
+
+
+def _split(joined: bytes, count: int) -> list[bytes | None]:
+    size = stamps.STAMP_BYTES
+    found: list[bytes | None] = [joined[start : start + size] for start in range(0, len(joined), size)]
+    return found if len(found) == count else [None] * count
+
+
+def _launch(errand: Errand, token: str) -> Steps[None]:
+    """Send our flight to its queue; when that fails, end it at once so that nobody waits for it."""
+    try:
+        yield Launch(token)
+    except BaseException as error:
+        told = error if isinstance(error, Exception) else ComputationLost("The caller was interrupted. Call again.")
+        yield from end(errand, token, owner="", envelope=errand.failure(told, token), ttl_ms=0)
+        raise
+
+
+def _stored_by(errand: Errand, token: str) -> Steps[str]:
+    """After «look at the entry»: the token when that entry is there and still useless to us, so that we do not loop."""
+    entry, *current = yield from read((errand.key.entry, *errand.stamps))
+    if entry is None or (yield from judged(errand, entry, current)) is not None:
+        return ""
+    return token if entry[2:18] == _raw(token) and None not in current else ""
+
+
+def _raw(token: str) -> bytes:
+    return bytes.fromhex(token.replace("-", ""))
+
+
+def end(
+    errand: Errand, token: str, *, owner: str, envelope: bytes, ttl_ms: int, is_error: bool = True
+) -> Steps[Published]:
+    """Publish a value (`ttl_ms` > 0 or PERSIST) or deliver without storing (0); says what became of it."""
+    settings, key = errand.settings, errand.key
+    reply = yield from scripts.publish(
+        (key.entry, *key.around(token)),
+        token=token,
+        owner=owner,
+        envelope=envelope,
+        ttl_ms=ttl_ms,
+        linger_ms=settings.error_linger_ms if is_error else settings.linger_ms,
+        inline_bytes=settings.inline_bytes,
+    )
+    return scripts.text(reply)  # type: ignore[return-value]  # the script's own words
+
+
+class Sighting(NamedTuple):
+    """What the last look at a waited flight showed."""
+
+    state: State
+    progress: bytes
+
+
+def watch(
+    errand: Errand, token: str, *, leads: bool, noticed: Callable[[Sighting], None], launches: bool
+) -> Steps[Ending]:
+    """Follow one flight until it ends: woken by its inbox, and looking by itself once per watchdog period."""
+    settings, key = errand.settings, errand.key
+    resend_ms, absent_s = settings.queued_ms, 0.0
+    tick_s = settings.watchdog_ms / 1000
+    heard: bytes | None = yield Pause(token, tick_s)
+    while not heard:
+        reply = yield from scripts.follow(
+            key.around(token),
+            token=token,
+            inbox=errand.inbox(),
+            queued_ms=settings.queued_ms,
+            resend_ms=resend_ms,
+            sent=int(leads),
+        )
+        word = scripts.text(reply[0])
+        if word == "ended":
+            return reply[1]
+        if word == "gone":
+            if absent_s >= settings.lease_ms / 4000:
+                return None
+            absent_s += GRACE_STEP_S
+            heard = yield Pause(token, GRACE_STEP_S)
+            continue
+        absent_s, leads = 0.0, False
+        sighting = Sighting(scripts.text(reply[1]), reply[2])  # type: ignore[arg-type]  # the script's own words
+        noticed(sighting)
+        if word == "resend" and launches:
+            resend_ms = min(resend_ms * 2, LONGEST_RESEND_MS)
+            # With the broker away the next turn comes, and the flight is still wanted.
+            with suppress(DispatchFailed):
+                yield Launch(token)
+        if sighting.state != "running" and launches:
+            reason: BaseException | None = yield Inquire(token)
+            if reason is not None:
+                yield from end(errand, token, owner="", envelope=errand.failure(reason, token), ttl_ms=0)
+        heard = yield Pause(token, tick_s)
+    return heard
+
+
+def attend(errand: Errand, token: str) -> Steps[Landing]:
+    """Wait for a flight that somebody else began, and start nothing when it is gone."""
+    ending: Ending = yield Wait(token, False)
+    if ending:
+        return errand.opened(ending)[0].via("joined")
+    entry, *current = yield from read((errand.key.entry, *errand.stamps))
+    landed = yield from judged(errand, entry, current)
+    if landed is None:
+        raise ComputationLost("This computation is over and its value is not stored any more. Call the function again.")
+    return landed.via("joined")
+
+
+def invalidate(key: EntryKey, *, envelope: bytes = b"", ttl_ms: int = 0) -> Steps[int]:
+    """Delete an entry, or put another in its place, and outdate the flight that computes it; 1 when it was there."""
+    there = yield from scripts.forget((key.entry, key.flight), envelope=envelope, ttl_ms=ttl_ms)
+    return there
+
+
+def depart(errand: Errand, token: str, *, envelope: bytes) -> Steps[str]:
+    """Stop waiting for a flight; the last one to leave ends it when it has not begun."""
+    reply = yield from scripts.leave(
+        errand.key.around(token),
+        token=token,
+        inbox=errand.inbox(),
+        envelope=envelope,
+        linger_ms=errand.settings.error_linger_ms,
+    )
+    return scripts.text(reply)
+
+
+class Claim(NamedTuple):
+    """What a claim answered; `stamps` and `now_ms` (server clock) are those the entry must carry."""
+
+    word: Literal["run", "ended", "superseded", "gone", "taken", "early"]
+    stamps: bytes = b""
+    now_ms: int = 0
+    left_ms: int = 0
+
+
+def begin(errand: Errand, token: str, *, owner: str, inline: bool) -> Steps[Claim]:
+    """Claim a flight for computing: the stamps are read first, and those of an earlier attempt win over them."""
+    current = yield from read(errand.stamps)
+    held = yield from stamps.ensure(errand.stamps, current, errand.stamp_lifetime_ms)
+    yield from stamps.extend(errand.stamps, errand.stamp_lifetime_ms)
+    reply = yield from scripts.claim(
+        errand.key.around(token),
+        token=token,
+        owner=owner,
+        stamps=held,
+        lease_ms=errand.settings.lease_ms,
+        inline=int(inline),
+    )
+    word = scripts.text(reply[0])
+    if word == "run":
+        return Claim("run", reply[1], int(reply[2]))
+    if word in ("taken", "early"):
+        return Claim(word, left_ms=max(0, int(reply[1])))  # type: ignore[arg-type]  # narrowed by `in`
+    return Claim(word)  # type: ignore[arg-type]  # the script's own words
+
+
+def yield_back(errand: Errand, token: str, *, owner: str, in_ms: int) -> Steps[bool]:
+    """Give a claimed flight back for a retry in `in_ms`, before the retry message is sent: a fast worker must find it."""
+    settings = errand.settings
+    reply = yield from scripts.release(
+        errand.key.around(token)[:2],
+        token=token,
+        owner=owner,
+        in_ms=in_ms,
+        queued_ms=settings.queued_ms,
+        resend_ms=settings.unsent_ms,
+    )
+    return scripts.text(reply) == "released"
+
+
+__all__ = ["Claim", "Ending", "Errand", "Landing", "Lead", "Sighting", "UntrustedValue", "obtain", "watch"]

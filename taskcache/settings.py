@@ -1,0 +1,151 @@
+"""This is where we decide how a cache is set up; the environment is read here and nowhere else."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Final, Literal
+
+from taskcache.errors import UsageError
+
+
+class Forever:
+    """The lifetime of an entry that never expires."""
+
+    def __repr__(self) -> str:
+        return "FOREVER"
+
+    def __reduce__(self) -> str:
+        return "FOREVER"
+
+
+FOREVER: Final = Forever()
+Duration = float | int | timedelta
+Lifetime = Duration | Forever
+
+# Milliseconds as the scripts take them: PERSIST is "no expiry", 0 is "do not store".
+PERSIST: Final = -1
+
+
+def to_ms(duration: object, option: str) -> int:
+    """Convert seconds or a timedelta to whole milliseconds, at least one for any positive duration."""
+    seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise UsageError(f"{option}={duration!r} is not a duration; pass seconds or a timedelta")
+    if seconds < 0 or seconds != seconds or seconds == float("inf"):
+        raise UsageError(f"{option}={duration!r} must be zero or more seconds; pass FOREVER for a lifetime without end")
+    return max(1, round(seconds * 1000)) if seconds else 0
+
+
+def lifetime_ms(timeout: object, option: str = "timeout") -> int:
+    """Convert a lifetime to milliseconds; FOREVER is PERSIST, 0 stores nothing."""
+    if isinstance(timeout, Forever):
+        return PERSIST
+    return to_ms(timeout, option)
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What the process environment says; an empty string counts as unset."""
+
+    url: str | None
+    secret: str | None
+    name: str | None
+    debug: bool
+    embedded: bool | None
+    server: str | None
+    # What tells us that many machines may be running this code, so that a private server would be a trap.
+    fleet: str | None
+    # Where this user's login session keeps sockets and the like; unset on macOS and in most containers.
+    runtime_dir: str | None = None
+
+
+def read_environment() -> Environment:
+    """Read every variable taskcache knows, once, at the edge."""
+    get = os.environ.get
+    embedded = get("TASKCACHE_EMBEDDED") or None
+    fleet = None
+    if get("KUBERNETES_SERVICE_HOST"):
+        fleet = "Kubernetes"
+    elif get("SERVER_SOFTWARE", "").startswith("gunicorn"):
+        fleet = "gunicorn"
+    elif get("UWSGI_ORIGINAL_PROC_NAME"):
+        fleet = "uWSGI"
+    return Environment(
+        url=get("TASKCACHE_URL") or get("REDIS_URL") or None,
+        secret=get("TASKCACHE_SECRET") or None,
+        name=get("TASKCACHE_NAME") or None,
+        debug=_is_true(get("TASKCACHE_DEBUG")),
+        embedded=None if embedded is None else _is_true(embedded),
+        server=get("TASKCACHE_SERVER") or None,
+        fleet=fleet,
+        runtime_dir=get("XDG_RUNTIME_DIR") or None,
+    )
+
+
+def _is_true(text: str | None) -> bool:
+    return (text or "").strip().lower() in {"1", "true", "yes", "on"}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How one cache behaves. Times are milliseconds unless the name says otherwise."""
+
+    name: str = "cache"
+    # How long `set` and decorators store when nothing else is said; PERSIST as walrus does.
+    default_timeout_ms: int = PERSIST
+    debug: bool = False
+    # Keys for signing, newest first. Empty: nothing is signed and pickle is never read or written.
+    secrets: tuple[bytes, ...] = field(default=(), repr=False)
+    codec: Literal["auto", "safe", "pickle"] = "auto"
+    # Below 4 KiB compressing costs more than it saves, on loopback and on 1 Gbit (facts/performance).
+    compress_above_bytes: int = 4096
+    # A running leader is renewed every lease / 5, so one lost and one slow renewal do not end it.
+    lease_ms: int = 5_000
+    # A queued flight lives this long without a waiter; waiters extend it.
+    queued_ms: int = 60_000
+    # How long the leader may take to report that the message was sent before a waiter sends it again.
+    unsent_ms: int = 5_000
+    # How long an outcome stays for waiters that missed the wake-up: many watchdog periods.
+    linger_ms: int = 15_000
+    error_linger_ms: int = 60_000
+    # One look at every waited flight per second bounds what a lost wake-up costs.
+    watchdog_ms: int = 1_000
+    # Size × waiters above which wake-ups carry no value, so that a herd does not fill output buffers.
+    inline_bytes: int = 65_536
+    # A flight may die this often under its leaders before its waiters are told.
+    max_deaths: int = 3
+    # How long a finished value is offered to a server that is away before it is given up.
+    publish_patience_ms: int = 30_000
+    transport: Literal["auto", "redis-py"] = "auto"
+
+    def __post_init__(self) -> None:
+        if not self.name or any(sign in self.name for sign in "{}~") or self.name.isspace():
+            raise UsageError(f"name={self.name!r}: a cache name is not empty and has none of the signs {{ }} ~")
+        if self.codec not in ("auto", "safe", "pickle"):
+            raise UsageError(f"codec={self.codec!r}: choose 'auto', 'safe' or 'pickle'")
+        if self.codec == "pickle" and not self.secrets:
+            raise UsageError("codec='pickle' needs a secret: pass Cache(secret=...) or set TASKCACHE_SECRET")
+        if self.transport not in ("auto", "redis-py"):
+            raise UsageError(f"transport={self.transport!r}: choose 'auto' or 'redis-py'")
+        if self.lease_ms < 100:
+            raise UsageError(f"lease of {self.lease_ms} ms is shorter than a renewal can be; use 0.1 s or more")
+
+    def without_secrets(self) -> Settings:
+        """These settings as they may travel; the other process has secrets of its own."""
+        return replace(self, secrets=(), codec="auto" if self.codec == "pickle" else self.codec)
+
+
+def parse_secrets(secret: str | bytes | None) -> tuple[bytes, ...]:
+    """Split "new,old" into signing keys, newest first; each must hold 16 bytes or more."""
+    if secret is None:
+        return ()
+    text = secret.encode() if isinstance(secret, str) else secret
+    secrets = tuple(part.strip() for part in text.split(b",") if part.strip())
+    if any(len(part) < 16 for part in secrets):
+        raise UsageError(
+            "a signing secret is shorter than 16 bytes; make one with "
+            "`python -c 'import secrets; print(secrets.token_urlsafe(32))'`"
+        )
+    return secrets

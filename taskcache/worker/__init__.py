@@ -1,0 +1,1 @@
+"""This is where a Celery worker takes part: it claims flights, keeps their leases, computes and publishes."""

@@ -1,0 +1,76 @@
+"""This is where the local worker of one process is: `celery -A taskcache.worker.local`, started by its owner."""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import Any
+
+from celery.utils.time import get_exponential_backoff_interval
+
+from taskcache.cache import Cache
+from taskcache.launchers import serializer
+from taskcache.launchers.local import RUN, make_app
+from taskcache.launchers.task import HEADER, FlightTask
+from taskcache.worker.coroutines import run_to_end
+from taskcache.worker.execution import execute
+
+# The owner gives these to its worker; nobody else sets them.
+app = make_app(os.environ["TASKCACHE_LOCAL_BROKER"], os.environ["TASKCACHE_LOCAL_QUEUE"])
+cache = Cache()
+
+
+class LocalTask(FlightTask):
+    """Runs whatever function its message brings; messages are signed with the secret of this user's private server."""
+
+    abstract = True
+
+    def function_for(self, request: dict[str, Any]) -> Any:
+        """A stand-in for the function, for the main process, which opens no message."""
+        header = request.get(HEADER) or {}
+        return _Sent(cache_named(header.get("cache", "cache")), request.get("shadow") or RUN)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        function, call_args, call_kwargs = cache.codec.open_message(args[0])  # type: ignore[misc]  # ours, verified
+        options = function.options.celery
+        retried = tuple(options.get("autoretry_for", ()))
+
+        def body(*args: Any, **kwargs: Any) -> Any:
+            try:
+                value = function.origin.fn(*args, **kwargs)
+                return run_to_end(value) if function.origin.is_coroutine else value
+            except retried as error:
+                raise self.retry(exc=error, **_retry_options(options, self.request.retries)) from error
+
+        return execute(self, body, call_args, call_kwargs, function)
+
+
+class _Sent:
+    """What the main process knows of a function that is still in its message."""
+
+    def __init__(self, cache: Cache, name: str) -> None:
+        self.cache = cache
+        self.name = name
+
+
+def _retry_options(options: Any, retries: int) -> dict[str, Any]:
+    given = dict(options.get("retry_kwargs") or {})
+    given.setdefault("max_retries", options.get("max_retries", 3))
+    if options.get("retry_backoff"):
+        given["countdown"] = get_exponential_backoff_interval(
+            factor=int(options["retry_backoff"]),
+            retries=retries,
+            maximum=options.get("retry_backoff_max", 600),
+            full_jitter=options.get("retry_jitter", True),
+        )
+    given.setdefault("countdown", options.get("default_retry_delay", 180))
+    return given
+
+
+@functools.lru_cache(maxsize=64)
+def cache_named(name: str) -> Cache:
+    """The cache of this name on the owner's server."""
+    return cache if name == cache.name else Cache(name=name)
+
+
+app.task(name=RUN, base=LocalTask, serializer=serializer.NAME, typing=False)(lambda *args: None)

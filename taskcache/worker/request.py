@@ -1,0 +1,131 @@
+"""This is where the worker's main process sees each delivery: it names the attempt, renews it, and tells of its death."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from billiard.einfo import ExceptionInfo
+from billiard.exceptions import Terminated, WorkerLostError
+from celery.worker import state
+from celery.worker.request import Request
+
+from taskcache.computing import new_owner
+from taskcache.drivers import blocking
+from taskcache.drivers.renewer import Lease
+from taskcache.errors import ComputationLost, Expired, NoServer, Revoked, TaskCacheError, TimeLimitExceeded
+from taskcache.events import warn_once
+from taskcache.invocation import Invocation
+from taskcache.launchers.serializer import is_sealed
+from taskcache.launchers.task import HEADER
+from taskcache.protocol.entry import EntryKey, new_token
+from taskcache.protocol.flight import end, yield_back
+from taskcache.worker.leases import renewer_of
+
+
+class FlightRequest(Request):
+    """One delivery of one message. The owner is made here: the same worker can receive the same message twice."""
+
+    lease: Lease | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        with suppress(TaskCacheError, TypeError):  # a call without a key fails in the body, with Python's own words
+            header = self._header()
+            self._request_dict[HEADER] = header
+            self.lease = Lease(self._place(header["key"]), header["token"], header["owner"])
+
+    @property
+    def function(self) -> Any:
+        return self.task.function_for(self._request_dict)
+
+    def _header(self) -> dict[str, Any]:
+        header = dict(self._request_dict.get(HEADER) or {})
+        if "key" not in header and not is_sealed(self._args):
+            # Sent by name, by somebody who has no taskcache: the key is made of what came.
+            header["key"] = self.function.make_key(tuple(self._args), dict(self._kwargs))
+            header["direct"] = True
+        header.setdefault("token", new_token())
+        header["owner"] = new_owner()
+        return header
+
+    def _place(self, key: str) -> EntryKey:
+        return EntryKey.of(f"{self.function.cache.name}:{key}".encode("utf-8", "surrogatepass"))
+
+    # -- it runs --------------------------------------------------------------------------------------
+
+    def on_accepted(self, pid: int, time_accepted: float) -> None:
+        super().on_accepted(pid, time_accepted)
+        if self.lease is not None and not self.function.cache.debug:
+            self.lease.is_wanted = self._is_active
+            try:
+                renewer_of(self.function).hold(self.lease)
+            except NoServer as error:
+                warn_once("hold", "taskcache: leases cannot be kept alive (%s)", error)
+
+    def _is_active(self) -> bool:
+        return self in state.active_requests
+
+    # -- it ends in a way that its child cannot tell ----------------------------------------------------
+
+    def on_failure(self, exc_info: ExceptionInfo, send_failed_event: bool = True, return_ok: bool = False) -> None:
+        error = exc_info.exception
+        error = getattr(error, "exc", error) if type(error).__name__ == "ExceptionWithTraceback" else error
+        if isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt):
+            if self.task.acks_late and self.task.reject_on_worker_lost:
+                self._give_back()
+            else:
+                self._tell(ComputationLost(f"The process that computed {self.name} died: {error}. Call again."))
+        elif isinstance(error, Terminated):
+            self._tell(Revoked(f"{self.name} was revoked while it ran ({error}); call again to start a new one."))
+        super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        if not soft:
+            self._tell(
+                TimeLimitExceeded(
+                    f"{self.name} ran into its time limit of {timeout} s and was ended; "
+                    "raise `time_limit=` or make the function faster."
+                )
+            )
+        super().on_timeout(soft, timeout)
+
+    def revoked(self) -> bool:
+        gone: bool = super().revoked()
+        if gone:
+            expired = bool(self.expires) and self.id not in state.revoked
+            self._tell(
+                Expired(f"{self.name} expired in its queue; raise `expires=` or add workers.")
+                if expired
+                else Revoked(f"{self.name} was revoked before it ran; call again to start a new computation.")
+            )
+        return gone
+
+    def _give_back(self) -> None:
+        """The message comes again: whoever receives it finds a flight that it can claim at once."""
+        if self.lease is None:
+            return
+        lease, station = self.lease, self.function.cache.station
+        errand = self._errand(station)
+        with suppress(NoServer):
+            blocking.run(yield_back(errand, lease.token, owner=lease.owner, in_ms=0), station.server)
+
+    def _tell(self, reason: ComputationLost) -> None:
+        """End the flight with a reason, under this owner, or unclaimed; what has ended already stays as it is."""
+        if self.lease is None:
+            return
+        lease, station = self.lease, self.function.cache.station
+        errand = self._errand(station)
+        try:
+            envelope = errand.failure(reason, lease.token)
+            for owner in (lease.owner, ""):
+                said = blocking.run(end(errand, lease.token, owner=owner, envelope=envelope, ttl_ms=0), station.server)
+                if said != "refused":
+                    break
+        except NoServer as error:
+            warn_once("tell", "taskcache: waiters could not be told of a lost computation (%s)", error)
+
+    def _errand(self, station: Any) -> Any:
+        cache = self.function.cache
+        key = self._request_dict[HEADER]["key"]
+        return Invocation.of(cache.settings, cache.codec, key, self.function.name, (), 0).errand(station, "")

@@ -1,0 +1,1 @@
+"""This is where we show what taskcache promises; read `fundamentals/` first."""

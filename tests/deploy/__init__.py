@@ -1,0 +1,1 @@
+"""This is where we check the files of `deploy/`: each is run, or read by the tool it is written for."""
