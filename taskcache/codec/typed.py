@@ -95,8 +95,6 @@ def encode(value: object, *, refer: Refer | None = None, what: str = "the value"
     Raises `UnstorableValue`, which names the path from `what` to the culprit, its type and the cure.
     """
     try:
-        if type(value) in _VERBATIM:
-            return _encoder.encode(value)
         return _Writer(refer).pack(value, 0)
     except _Refused as refused:
         path = refused.path[::-1]

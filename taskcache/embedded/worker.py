@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from taskcache.embedded import worker_main
@@ -31,7 +31,8 @@ _READY_POLL_SECONDS: Final = 0.02
 class LocalWorker:
     """A running local worker; `pid` is also its process group."""
 
-    def __init__(self, argv: Sequence[str]) -> None:
+    def __init__(self, argv: Sequence[str], environment: Mapping[str, str]) -> None:
+        self._order = list(argv), dict(environment)
         program = [sys.executable, worker_main.__file__]
         leash, self._owner_end = os.pipe()
         try:
@@ -42,6 +43,7 @@ class LocalWorker:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 pass_fds=[leash],
+                env={**os.environ, **environment},
                 start_new_session=True,
                 # No buffer object here: its lock, held by the relay at the time of a fork, would block the child.
                 bufsize=0,
@@ -67,6 +69,10 @@ class LocalWorker:
     @property
     def age_seconds(self) -> float:
         return time.monotonic() - self._started_at
+
+    def is_as_ordered(self, argv: Sequence[str], environment: Mapping[str, str]) -> bool:
+        """Whether it was started with these; not so after a private server died and another took its place."""
+        return self._order == (list(argv), dict(environment))
 
     def wait_until(self, ready: Callable[[], bool], timeout: float) -> None:
         """Wait for a condition; raises DispatchFailed when the worker ends or the time is over before."""
@@ -143,23 +149,32 @@ _lock = threading.RLock()
 
 
 def ensure_worker(
-    argv: Sequence[str], *, ready: Callable[[], bool] | None = None, timeout: float = 30.0
+    argv: Sequence[str],
+    *,
+    environment: Mapping[str, str] | None = None,
+    ready: Callable[[], bool] | None = None,
+    timeout: float = 30.0,
 ) -> LocalWorker:
     """
-    Return this process's local worker; starts it when there is none or when it has died.
+    Return this process's local worker; starts it when there is none, when it has died, or when the order has changed.
 
-    `argv` is what follows `celery`: `["-A", "module", "worker", "-Q", queue]`. Returns at once, and with `ready` when
-    that is true; raises DispatchFailed when it does not come true within `timeout` seconds.
+    `argv` is what follows `celery`: `["-A", "module", "worker", "-Q", queue]`; `environment` is added to our own.
+    Returns at once, and with `ready` when that is true; raises DispatchFailed when it does not come true within
+    `timeout` seconds.
     """
     global _worker
+    added = environment or {}
     with _lock:
         worker = _worker
-        if worker is not None and worker.exit_status is not None and worker.age_seconds > RESTART_SECONDS:
+        if worker is not None and not worker.is_as_ordered(argv, added):
+            stop_worker()
+            worker = None
+        elif worker is not None and worker.exit_status is not None and worker.age_seconds > RESTART_SECONDS:
             logger.warning("the local worker ended with status %s; starting another", worker.exit_status)
             stop_worker()
             worker = None
         if worker is None:
-            worker = _worker = LocalWorker(argv)
+            worker = _worker = LocalWorker(argv, added)
     if ready is not None:
         worker.wait_until(ready, timeout)
     return worker

@@ -37,7 +37,8 @@ def register(function: AsyncFunction[Any, Any]) -> None:
 
 def task_options(function: AsyncFunction[Any, Any]) -> dict[str, Any]:
     """Celery's own options of the task."""
-    return {"function": function, "serializer": serializer.NAME, "typing": False, **function.options.celery}
+    # In a tuple: a decorated function is a descriptor, and as an attribute of the task it would become its method.
+    return {"functions": (function,), "serializer": serializer.NAME, "typing": False, **function.options.celery}
 
 
 def task(function: AsyncFunction[Any, Any]) -> Any:

@@ -60,7 +60,12 @@ class FlightTask(Task):  # type: ignore[type-arg]  # generic in the stubs only
 
     abstract = True
     Request = "taskcache.worker.request:FlightRequest"
-    function: AsyncFunction[Any, Any]
+    functions: tuple[AsyncFunction[Any, Any]]
+
+    @property
+    def function(self) -> AsyncFunction[Any, Any]:
+        """What was decorated."""
+        return self.functions[0]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return symbol_by_name(EXECUTE)(self, super().__call__, args, kwargs)

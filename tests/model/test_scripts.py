@@ -65,7 +65,7 @@ class Server:
         reply: Any = self.client.eval(
             script.text.decode(),
             len(names),
-            *names,  # type: ignore[arg-type]  # redis-py types keys as str
+            *names,
             *(given[arg] for arg, _ in script.args),  # type: ignore[arg-type]  # likewise
         )
         return reply if isinstance(reply, list) else [reply]

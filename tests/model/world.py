@@ -31,8 +31,8 @@ Moves: TypeAlias = Iterator[Move]
 
 # What users do on purpose costs no fault: a run may have all of these beside its disasters.
 CHOICES = frozenset(("bump", "forget", "put", "leave"))
-# Faults that can make a flight disappear under somebody who holds it.
-LOSSES = frozenset(("pause", "empty", "empty_slot", "evict"))
+# Faults that can take a flight from somebody who holds it.
+LOSSES = frozenset(("pause", "empty", "empty_slot", "evict", "lost_claim"))
 
 
 @dataclass(frozen=True)

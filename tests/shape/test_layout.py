@@ -7,11 +7,11 @@ from tests.shape.source import modules
 
 
 def test_every_module_says_what_it_is_for() -> None:
-    """The first docstring line of a module finishes the sentence «this is where …»."""
+    """The first docstring line of a module finishes the sentence «this is where …»; the package speaks to users."""
     silent = [
         module.place
         for module in modules("taskcache", "workers", "tests")
-        if not module.purpose.startswith("This is where ")
+        if module.name != "taskcache" and not module.purpose.startswith("This is where ")
     ]
 
     assert [] == silent

@@ -162,6 +162,15 @@ def test_there_is_one_worker_per_process(local: LocalWorker) -> None:
     assert local is ensure_worker(ARGV)
 
 
+def test_another_order_replaces_the_worker(local: LocalWorker) -> None:
+    """When the server has changed, and with it the environment of the worker, the old worker is of no use."""
+    another = ensure_worker(ARGV, environment={"TASKCACHE_URL": "redis://another:1/0"})
+
+    assert local.exit_status is not None
+    assert "redis://another:1/0" == psutil.Process(another.pid).environ()["TASKCACHE_URL"]
+    stop_worker()
+
+
 # Its life and end
 
 
