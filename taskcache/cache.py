@@ -121,6 +121,7 @@ class Cache:
 
     @property
     def name(self) -> str:
+        """What the keys of this cache begin with."""
         return self.settings.name
 
     @property
@@ -163,6 +164,7 @@ class Cache:
 
     @property
     def plain(self) -> Plain:
+        """The commands on plain keys, as steps."""
         return Plain(self.name, self.codec, bool(self._open().settings.secrets))
 
     @property
@@ -277,9 +279,11 @@ class Cache:
             blocking.run(bump([tag_stamp(self.name, tag) for tag in tags]), self.station.server)
 
     def ttl_ms(self, timeout: Lifetime | None) -> int:
+        """A lifetime in milliseconds; None is this cache's default."""
         return self.settings.default_timeout_ms if timeout is None else lifetime_ms(timeout)
 
     def count(self, hits: int = 0, misses: int = 0, writes: int = 0) -> None:
+        """Add to `metrics`."""
         self._counts["hits"] += hits
         self._counts["misses"] += misses
         self._counts["writes"] += writes
@@ -364,9 +368,14 @@ class Cache:
         await self.aio.close()
 
     def __reduce__(self) -> Any:
-        return opening.reference, (opening.address_of(self.database), self.settings.without_secrets())
+        return _reference, (opening.address_of(self.database), self.settings.without_secrets())
 
     def __repr__(self) -> str:
         where = opening.describe(self._opened, self.database)
         app = f" app={self.app if isinstance(self.app, str) else self.app.main!r}" if self.app is not None else ""
         return f"<Cache {self.name!r} {where}{app}>"
+
+
+def _reference(address: str | None, settings: Settings) -> Cache:
+    """The cache that was pickled: this process's own with that name, else a new one from address and environment."""
+    return opening.known(address, settings.name) or Cache.from_settings(address, settings)

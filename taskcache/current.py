@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from taskcache.errors import UsageError
 from taskcache.settings import Lifetime, lifetime_ms
@@ -25,6 +25,15 @@ class Progress:
     message: str = ""
 
 
+def check_tags(tags: Iterable[Any]) -> tuple[str, ...]:
+    """Refuse what is not a tag."""
+    checked = tuple(tags)
+    for tag in checked:
+        if not isinstance(tag, str) or not tag:
+            raise UsageError(f"a tag is a text that is not empty, not {tag!r}")
+    return checked
+
+
 class Tags:
     """The tags added while a computation runs; each covers what is read after it was added."""
 
@@ -34,9 +43,7 @@ class Tags:
 
     def add(self, *tags: str) -> None:
         """Let `cache.invalidate(tag)` invalidate the value being computed."""
-        for tag in tags:
-            if not isinstance(tag, str) or not tag:
-                raise UsageError(f"a tag is a text that is not empty, not {tag!r}")
+        for tag in check_tags(tags):
             if self._stamp is not None and tag not in self.stamps:
                 self.stamps[tag] = self._stamp(tag)
 

@@ -12,6 +12,7 @@ from typing_extensions import ParamSpec
 
 from taskcache import events
 from taskcache.bound import BoundFunction
+from taskcache.current import check_tags
 from taskcache.drivers import blocking
 from taskcache.errors import UsageError
 from taskcache.invocation import Invocation
@@ -102,7 +103,7 @@ class Function(Generic[P, R]):
             cache.codec,
             self.make_key(args, kwargs),
             self.name,
-            self._tags(args, kwargs) if self.options.tags else (),
+            self._tags(args, kwargs) if self.options.tags != () else (),
             self.options.lifetime_ms(self._default_lifetime_ms),
         )
 
@@ -117,10 +118,7 @@ class Function(Generic[P, R]):
             bound = inspect.signature(self.origin.fn).bind(*args, **kwargs)
             bound.apply_defaults()
             found = tuple(tag.format(**bound.arguments) for tag in found)
-        for tag in found:
-            if not isinstance(tag, str) or not tag:
-                raise UsageError(f"tags of {self.name}: a tag is a text that is not empty, not {tag!r}")
-        return found
+        return check_tags(found)
 
     # -- verbs about entries --------------------------------------------------------------------------
 

@@ -114,7 +114,8 @@ class Invocation:
             stamps=self.stamps,
             lifetime_ms=self.lifetime_ms,
             settings=self.settings,
-            inbox=station.keeper.inbox,
+            # Looked up when it is asked for: a forked child has an inbox of its own.
+            inbox=lambda: station.keeper.inbox(),
             owner=owner,
             usable=self.usable,
             opened=self.opened,

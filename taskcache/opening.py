@@ -65,12 +65,9 @@ def remember(cache: Cache) -> None:
     _caches[address_of(cache.database) or "", cache.name] = cache
 
 
-def reference(address: str | None, settings: Settings) -> Cache:
-    """The cache that was pickled: this process's own with that name, else a new one from address and environment."""
-    from taskcache.cache import Cache
-
-    known = _caches.get((address or "", settings.name))
-    return known if known is not None else Cache.from_settings(address, settings)
+def known(address: str | None, name: str) -> Cache | None:
+    """The cache of this process with that name at that address."""
+    return _caches.get((address or "", name))
 
 
 def address_of(database: Any) -> str | None:

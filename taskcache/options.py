@@ -128,7 +128,8 @@ def _check_values(options: Options, decorator: str) -> None:
         lifetime_ms(options.timeout)
     if options.key_fn is not None and not callable(options.key_fn):
         raise UsageError(f"{decorator}(key_fn={options.key_fn!r}): pass a function of (args, kwargs) that gives a str")
-    if isinstance(options.ignore, str) or not all(isinstance(name, str) for name in options.ignore):
+    ignore: Any = options.ignore  # what the annotation says is not what everybody passes
+    if isinstance(ignore, str) or not all(isinstance(name, str) for name in ignore):
         raise UsageError(f'{decorator}(ignore={options.ignore!r}): pass parameter names, such as ignore=("self",)')
     if isinstance(options.tags, str):
         raise UsageError(f"{decorator}(tags={options.tags!r}): pass several, such as tags=({options.tags!r},)")

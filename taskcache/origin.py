@@ -114,5 +114,5 @@ def _find(module: str, qualname: str) -> Any:
     return found.__func__ if isinstance(found, classmethod | staticmethod) else found
 
 
-def _make(cls: type) -> Any:
-    return cls.__new__(cls)
+def _make(cls: type[Any]) -> Any:
+    return object.__new__(cls)

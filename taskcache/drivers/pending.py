@@ -60,8 +60,6 @@ class Pending:
 
     def wait(self, timeout: float | None) -> bool:
         """Block this thread until the call landed, at most `timeout` seconds; True when it has."""
-        if self.landing is not None:
-            return True
         with self._lock:
             if self.landing is not None:
                 return True

@@ -40,18 +40,20 @@ class Station:
     @property
     def keeper(self) -> Keeper:
         """All waits of this process."""
-        if self._keeper is None:
+        keeper = self._keeper
+        if keeper is None:
             with self._lock:
-                self._keeper = self._keeper or Keeper(self.server, self._settings.publish_patience_ms / 1000)
-        return self._keeper
+                keeper = self._keeper = self._keeper or Keeper(self.server, self._settings.publish_patience_ms / 1000)
+        return keeper
 
     @property
     def renewer(self) -> Renewer:
         """All leases that this process itself computes under."""
-        if self._renewer is None:
+        renewer = self._renewer
+        if renewer is None:
             with self._lock:
-                self._renewer = self._renewer or Renewer(lambda: self.server, self._settings.lease_ms)
-        return self._renewer
+                renewer = self._renewer = self._renewer or Renewer(lambda: self.server, self._settings.lease_ms)
+        return renewer
 
     def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Read an entry and its stamps in one round trip; raises NoServer at once while the server is left alone."""

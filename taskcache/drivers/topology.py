@@ -126,7 +126,7 @@ class Server:
 
     def copy_client(self) -> Any:
         """A client of the same server that shares no connection with this one."""
-        pool = getattr(self.client, "connection_pool", None)
+        pool: Any = getattr(self.client, "connection_pool", None)
         if type(pool) not in (ConnectionPool, BlockingConnectionPool):
             return self.client
         return redis.Redis(
@@ -159,7 +159,7 @@ def _client(database: Any) -> Any:
     if isinstance(database, str):
         return _from_url(database)
     if isinstance(database, RedisCluster):
-        if database.get_encoder().decode_responses:
+        if _encoder(database).decode_responses:
             raise UsageError("this RedisCluster decodes its replies; make it without decode_responses=True")
         return database
     pool = getattr(database, "connection_pool", None)
@@ -183,6 +183,10 @@ def _client(database: Any) -> Any:
     )
 
 
+def _encoder(cluster: Any) -> Any:
+    return cluster.get_encoder()
+
+
 def _from_url(url: str) -> Any:
     if not re.match(r"(rediss?|unix|valkeys?)://", url):
         raise UsageError(
@@ -204,7 +208,7 @@ def _from_url(url: str) -> Any:
 def describe(client: Any) -> str:
     """Name a server in errors and reprs, without its password."""
     if isinstance(client, RedisCluster):
-        node = client.get_default_node()
+        node: Any = client.get_default_node()  # type: ignore[no-untyped-call]  # redis-py
         return f"redis-cluster://{node.host}:{node.port}" if node else "redis-cluster://"
     pool = client.connection_pool
     settings = pool.connection_kwargs

@@ -15,12 +15,12 @@ CONNECTIONS = 50
 def async_client(client: Any) -> Any:
     """Make a client for one event loop."""
     if isinstance(client, SyncRedisCluster):
-        node = client.get_default_node()
+        node: Any = client.get_default_node()  # type: ignore[no-untyped-call]  # redis-py
         return RedisCluster(host=node.host, port=node.port, **_shared(client.nodes_manager.connection_kwargs))
     pool = client.connection_pool
     settings = _shared(pool.connection_kwargs)
     if hasattr(pool, "service_name"):
-        manager = redis.asyncio.Sentinel(
+        manager = redis.asyncio.Sentinel(  # type: ignore[no-untyped-call]  # redis-py
             [
                 (node.connection_pool.connection_kwargs["host"], node.connection_pool.connection_kwargs["port"])
                 for node in pool.sentinel_manager.sentinels

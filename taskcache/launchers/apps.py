@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from celery import _state
+import celery._state
 
 from taskcache.errors import AmbiguousApp, NoCeleryApp
 
 if TYPE_CHECKING:
     from taskcache.cache import Cache
+
+_state: Any = celery._state  # its stubs know half of it
 
 
 def resolve(cache: Cache, name: str) -> Any:

@@ -164,7 +164,9 @@ class FlightAsyncResult(AsyncResult):  # type: ignore[type-arg]  # generic in th
         super().__init__(token, backend=task.backend, task_name=task.name, app=task.app)
         self.flight = result
 
-    def get(self, timeout: float | None = None, propagate: bool = True, **options: Any) -> Any:
+    def get(  # type: ignore[override]  # polling options mean nothing here
+        self, timeout: float | None = None, propagate: bool = True, **options: Any
+    ) -> Any:
         """The value; raises celery.exceptions.TimeoutError when it is not there in time."""
         from celery.exceptions import TimeoutError as CeleryTimeout
 
@@ -186,7 +188,7 @@ class FlightAsyncResult(AsyncResult):  # type: ignore[type-arg]  # generic in th
         return None if not self.flight.ready() else self.get(propagate=False)
 
     @property
-    def state(self) -> str:
+    def state(self) -> Any:
         names = {"queued": "PENDING", "running": "STARTED", "retrying": "RETRY", "done": "SUCCESS"}
         return names.get(self.flight.state, "REVOKED" if self.flight.state == "cancelled" else "FAILURE")
 

@@ -37,7 +37,7 @@ def app_of(cache: Cache) -> Any:
 
 def make_app(url: str, queue: str) -> Any:
     """The app that both ends use: the process that sends, and its worker."""
-    app = Celery("taskcache-local", broker=url, backend=url, set_as_current=False, fixups=[])
+    app: Any = Celery("taskcache-local", broker=url, backend=url, set_as_current=False, fixups=[])
     app.is_taskcache_local = True
     app.conf.update(
         task_default_queue=queue,

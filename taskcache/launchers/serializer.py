@@ -75,4 +75,10 @@ def accept(app: Any) -> None:
         app.on_after_configure.connect(lambda sender, source, **_: add(source), weak=False)
 
 
-serialization.register(NAME, dumps, loads, content_type=CONTENT_TYPE, content_encoding="binary")
+serialization.register(
+    NAME,
+    dumps,  # type: ignore[arg-type]  # bytes, as the encoding says
+    loads,
+    content_type=CONTENT_TYPE,
+    content_encoding="binary",
+)

@@ -74,9 +74,9 @@ class FlightTask(Task):  # type: ignore[type-arg]  # generic in the stubs only
         """The function that a delivered message calls."""
         return self.function
 
-    def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+    def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:  # type: ignore[override]  # options pass on
         """Celery's own, with the arguments in our serializer and their key in a header."""
-        app = self._get_app()
+        app: Any = self.app
         if (
             app.conf.task_always_eager
             or is_sealed(args)

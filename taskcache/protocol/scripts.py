@@ -26,7 +26,7 @@ class Script:
 
 
 def _load(name: str) -> Script:
-    source = files("taskcache.protocol").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+    source = files("taskcache.protocol").joinpath("lua").joinpath(f"{name}.lua").read_text(encoding="utf-8")
     header = dict(_HEADER.findall(source))
     keys = tuple(header["KEYS"].split())
     args = tuple((word.partition(":")[0], word.partition(":")[2] or "str") for word in header["ARGS"].split())

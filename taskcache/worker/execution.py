@@ -227,7 +227,7 @@ def _compute(delivery: Delivery, began: Lead | Claim, token: str) -> Any:
     except Retry:
         raise  # released before the message was sent: the flight waits for it
     except Reject as error:
-        if error.requeue:
+        if getattr(error, "requeue", False):
             delivery.run(yield_back(attempt.errand, token, owner=attempt.owner, in_ms=0))
         else:
             _publish(attempt, lambda: attempt.fail(ComputationLost(f"{delivery.function.name} rejected its message.")))

@@ -31,7 +31,8 @@ class LocalTask(FlightTask):
         return _Sent(cache_named(header.get("cache", "cache")), request.get("shadow") or RUN)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        function, call_args, call_kwargs = cache.codec.open_message(args[0])  # type: ignore[misc]  # ours, verified
+        message: Any = cache.codec.open_message(args[0])
+        function, call_args, call_kwargs = message
         options = function.options.celery
         retried = tuple(options.get("autoretry_for", ()))
 

@@ -27,6 +27,11 @@ class FlightRequest(Request):
     """One delivery of one message. The owner is made here: the same worker can receive the same message twice."""
 
     lease: Lease | None = None
+    # What the stubs leave out of the class that Celery documents for subclassing.
+    _request_dict: dict[str, Any]
+    _args: Any
+    _kwargs: Any
+    task: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -54,7 +59,7 @@ class FlightRequest(Request):
 
     # -- it runs --------------------------------------------------------------------------------------
 
-    def on_accepted(self, pid: int, time_accepted: float) -> None:
+    def on_accepted(self, pid: Any, time_accepted: float) -> None:
         super().on_accepted(pid, time_accepted)
         if self.lease is not None and not self.function.cache.debug:
             self.lease.is_wanted = self._is_active

@@ -205,6 +205,8 @@ HOLES = (
         ),
         "I4/I5",
     ),
+    # Not curable here, and kept so that nobody forgets it: a zombie whose claim a failover lost.
+    _hole("known: claim lost, forget, flight lost", "I1", Rules(), "forget", "lost_claim", "pause", workers=2),
     _hole("H28 a revoked retry", "I3", Rules(retrying_unfailable=True), "revoke", "retry", callers=1),
     _hole("H29 cancelled ends, after a loss", "I7", Rules(cancelled_ends=True), "leave", "empty"),
     Hole(

@@ -53,10 +53,8 @@ def elect(
         return "outdated", flight.token, store
     if flight is not None:
         store = put_back(store, flight, live=False)
-    if owner == NOBODY:
-        mine = Flight(token, QUEUED, NOBODY, UNBEGUN, inboxes)
-    else:
-        mine = Flight(token, RUNNING, owner, stamp, inboxes)
+    phase, begun = (QUEUED, UNBEGUN) if owner == NOBODY else (RUNNING, stamp)
+    mine = Flight(token, phase, owner, begun, inboxes)
     return "lead", token, store._replace(flight=mine)
 
 
