@@ -14,13 +14,13 @@ help: ## show these targets
 demo: $(VENV)/.installed ## a private server, a worker, and a slow function that is computed once
 	$(BIN)/taskcache demo
 
-test: $(VENV)/.installed ## all tests, in random order, two at a time
-	PYTHON=$(BIN)/python tests/check tests $(ARGS)
+test: $(VENV)/.installed ## format, style, types, then all tests, in random order, two at a time
+	PYTHON=$(BIN)/python tests/check all $(ARGS)
 
-lint: $(VENV)/.installed ## format, style and types
+lint: $(VENV)/.installed ## format, style and types alone
 	PYTHON=$(BIN)/python tests/check lint
 
-check: lint test ## what must pass before a commit
+check: test ## what must pass before a commit
 
 bench: $(VENV)/.installed ## the performance budget, beside the peers
 	$(BIN)/python -m tests.bench $(ARGS)

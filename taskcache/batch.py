@@ -6,12 +6,14 @@ import queue
 import threading
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from taskcache.drivers.pending import Pending
-from taskcache.errors import NotReady, UsageError
+from taskcache.errors import NoServer, NotReady, UsageError
+from taskcache.following import CLAIM_EVERY_S
 from taskcache.protocol.flight import Landing
-from taskcache.result import Result, in_order_of_arrival, wait_seconds
+from taskcache.result import Result, claim_one, in_order_of_arrival, soonest, wait_seconds
 from taskcache.settings import Duration
 
 R = TypeVar("R")
@@ -45,7 +47,8 @@ class Gathered(Pending):
 
 def gather(results: Iterable[Result[R]]) -> Result[list[R]]:
     """One result of many: call or await it for the list of values, in the order of `results`."""
-    return Result(None, None, Gathered(_checked(results)))
+    checked = _checked(results)
+    return Result(None, None, Gathered(checked), parts=checked)
 
 
 def as_completed(results: Iterable[Result[R]], timeout: Duration | None = None) -> AsCompleted[R]:
@@ -68,14 +71,22 @@ class AsCompleted(Generic[R]):
         deadline = None if self._seconds is None else time.monotonic() + self._seconds
         for result in self._results:
             result.add_done_callback(arrived.put)
-        for done in range(len(self._results)):
+        done, pause = 0, soonest(self._results)
+        while done < len(self._results):
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            claims = pause is not None and (left is None or pause < left)
             try:
-                yield arrived.get(timeout=left)
+                yield arrived.get(timeout=pause if claims else left)
+                done += 1
             except queue.Empty:
-                raise NotReady(
-                    f"{len(self._results) - done} of {len(self._results)} results are not there yet."
-                ) from None
+                if not claims:
+                    raise NotReady(
+                        f"{len(self._results) - done} of {len(self._results)} results are not there yet."
+                    ) from None
+                pause = CLAIM_EVERY_S
+                with suppress(NoServer):
+                    if claim_one(self._results):
+                        pause = 0.0
 
     def __aiter__(self) -> AsyncIterator[Result[R]]:
         return in_order_of_arrival(self._results, self._seconds)

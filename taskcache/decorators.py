@@ -17,9 +17,11 @@ from taskcache.drivers.asyncio import mark_coroutine_function
 from taskcache.drivers.pending import Pending
 from taskcache.errors import NoServer, UncacheableArgument, UsageError
 from taskcache.function import Function
+from taskcache.hits import Hits, hits_of
 from taskcache.invocation import Invocation
 from taskcache.keys.encoding import encode
 from taskcache.options import Options, check
+from taskcache.primitives import MISSING
 from taskcache.protocol.entry import new_token
 from taskcache.protocol.flight import Landing, Lead, obtain
 from taskcache.protocol.steps import Wait
@@ -43,14 +45,22 @@ class CachedFunction(Function[P, R]):
 
     def __init__(self, cache: Cache, fn: Callable[..., Any], options: Options) -> None:
         super().__init__(cache, fn, options)
+        # Made by the first call, which finds the server.
+        self._hits: Hits | None = None
         if self.origin.is_coroutine:
             mark_coroutine_function(self)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        if self._hits is not None:
+            value = self._hits.get(*args, **kwargs)
+            if value is not MISSING:
+                return value  # type: ignore[no-any-return]  # the codec does not know R
         if self.origin.is_coroutine:
             return calling.acall(self, args, kwargs)  # type: ignore[return-value]  # R is the coroutine then
-        value: R = calling.call(self, args, kwargs)
-        return value
+        answer: R = calling.call(self, args, kwargs)
+        if self._hits is None:
+            self._hits = hits_of(self)
+        return answer
 
     def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Compute this call anew and store it; those who ask meanwhile get the new value."""
@@ -197,7 +207,9 @@ class AsyncFunction(Function[P, R]):
         return self.task.signature(*args, **kwargs)
 
     def __setstate__(self, state: tuple[Cache, Callable[..., Any], Options]) -> None:
-        self.__init__(*state)  # type: ignore[misc]  # made by origin._make, without arguments
+        # Made by origin._make, without arguments. It came by value, to be run: registered, it would be a task of the worker
+        # that ran it once.
+        super().__init__(*state)
 
 
 F = TypeVar("F", bound=Function[Any, Any])

@@ -27,7 +27,7 @@ CLAIM_EVERY_S = 1.0
 
 
 def wait(
-    station: Station,
+    station: Station | None,
     pending: Pending,
     seconds: float | None,
     claims_after: float | None,
@@ -54,7 +54,8 @@ def wait(
             return
         pause = CLAIM_EVERY_S
         try:
-            claim()
+            if claim():
+                pause = 0.0  # of several there may be more
         except NoServer:
             continue  # the keeper gives the server up in its own time, and with a reason
 

@@ -69,6 +69,11 @@ class Function(Generic[P, R]):
 
     # -- keys -----------------------------------------------------------------------------------------
 
+    @property
+    def digest(self) -> Callable[..., str] | None:
+        """What makes 32 hex digits of a call's arguments; None with a `key_fn`."""
+        return None if self._binding is None else self._binding.digest
+
     def key_for(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """The key of this call: `cache.get(fn.key_for(x))` is its value, `cache.delete(fn.key_for(x))` busts it."""
         if self._binding is not None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from taskcache import calling, following
 from taskcache.computing import progress_of
 from taskcache.current import Progress
+from taskcache.drivers import asyncio as driver
 from taskcache.drivers.pending import Pending
-from taskcache.errors import Cancelled, ComputationLost, NotReady, UsageError
+from taskcache.errors import Cancelled, ComputationLost, NoServer, NotReady, UsageError
 from taskcache.protocol.flight import Landing, Source, State
 from taskcache.settings import Duration, to_ms
 
@@ -40,12 +42,15 @@ class Result(Generic[R]):
         pending: Pending,
         arguments: calling.Arguments | None = None,
         cache: Cache | None = None,
+        parts: Sequence[Result[Any]] = (),
     ) -> None:
         self._function = function
         self._invocation = invocation
         self._pending = pending
         self._arguments = arguments
         self._cache = cache if cache is not None else (function.cache if function is not None else None)
+        # What a gathered result waits for.
+        self._parts = parts
 
     @classmethod
     def of_flight(cls, function: Function[Any, Any], invocation: Invocation) -> Result[Any] | None:
@@ -73,21 +78,21 @@ class Result(Generic[R]):
         return self._take(default)
 
     def _wait(self, seconds: float | None) -> None:
-        station = self._station()
-        if station is None:
-            self._pending.wait(seconds)
-        else:
-            following.wait(station, self._pending, seconds, self._claims_after(), self._claim)
+        following.wait(self._station(), self._pending, seconds, self.claims_after(), self.claim)
 
-    def _claim(self) -> bool:
+    def claim(self) -> bool:
         """Compute a queued flight here, when this process is the one that it waits for."""
+        if self._parts:
+            return claim_one(self._parts)
         function, invocation, cache = self._function, self._invocation, self._cache
-        if function is None or invocation is None or cache is None or self._arguments is None:
+        if self.ready() or function is None or invocation is None or cache is None or self._arguments is None:
             return False
         return calling.claim_here(function, cache.station, invocation, self._pending.token, self._arguments)
 
-    def _claims_after(self) -> float | None:
+    def claims_after(self) -> float | None:
         """After how many seconds this process may compute a queued flight itself; None: never."""
+        if self._parts:
+            return soonest(self._parts)
         function, launcher = self._function, self._pending.launcher
         if function is None or self._arguments is None or launcher is None:
             return None
@@ -115,7 +120,7 @@ class Result(Generic[R]):
         seconds = wait_seconds(True, timeout)
         if self._landing is None:
             following.revive(self._station(), self._pending)
-            await _arrival(self._pending, seconds)
+            await _arrival_or_claim(self, self._pending, seconds)
         value: R = self._take(_RAISE)
         return value
 
@@ -264,6 +269,32 @@ def wait_seconds(block: object, timeout: object) -> float | None:
     return milliseconds / 1000 if block else 0.0
 
 
+def soonest(results: Iterable[Result[Any]]) -> float | None:
+    """After how many seconds this process may compute one of these itself; None: never."""
+    pauses = [pause for pause in (result.claims_after() for result in results) if pause is not None]
+    return min(pauses, default=None)
+
+
+async def _arrival_or_claim(result: Result[Any], pending: Pending, seconds: float | None) -> None:
+    """Wait for a landing on this loop; where this process may have to compute it, in a thread."""
+    pause = result.claims_after()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    while pause is not None:
+        left = None if seconds is None else seconds - (loop.time() - began)
+        if left is not None and left <= pause:
+            seconds = max(0.0, left)
+            break
+        await _arrival(pending, pause)
+        if pending.landing is not None:
+            return
+        pause = following.CLAIM_EVERY_S
+        with suppress(NoServer):  # the keeper gives the server up in its own time, and with a reason
+            if await driver.in_thread(result.claim):
+                pause = 0.0
+    await _arrival(pending, seconds)
+
+
 async def _arrival(pending: Pending, seconds: float | None) -> None:
     """Wait for a landing on this loop; whoever cancels this leaves the others alone."""
     loop = asyncio.get_running_loop()
@@ -294,9 +325,22 @@ async def in_order_of_arrival(results: list[Result[R]], seconds: float | None) -
     deadline = None if seconds is None else loop.time() + seconds
     for result in results:
         result.add_done_callback(lambda done: loop.call_soon_threadsafe(arrivals.put_nowait, done))
-    for done in range(len(results)):
+    done, pause = 0, soonest(results)
+    while done < len(results):
         left = None if deadline is None else max(0.0, deadline - loop.time())
+        claims = pause is not None and (left is None or pause < left)
         try:
-            yield await asyncio.wait_for(arrivals.get(), left)
+            yield await asyncio.wait_for(arrivals.get(), pause if claims else left)
+            done += 1
         except asyncio.TimeoutError:
-            raise NotReady(f"{len(results) - done} of {len(results)} results are not there yet.") from None
+            if not claims:
+                raise NotReady(f"{len(results) - done} of {len(results)} results are not there yet.") from None
+            pause = following.CLAIM_EVERY_S
+            with suppress(NoServer):
+                if await driver.in_thread(lambda: claim_one(results)):
+                    pause = 0.0
+
+
+def claim_one(results: Iterable[Result[Any]]) -> bool:
+    """Compute the first of these that waits for this process; True when there was one, and there may be more."""
+    return any(result.claim() for result in results if result.claims_after() is not None)

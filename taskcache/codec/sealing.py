@@ -52,6 +52,11 @@ class Codec:
         self._compress_above_bytes = settings.compress_above_bytes
         self._pickler = pickler
 
+    @property
+    def is_signed(self) -> bool:
+        """True when nothing is read that is not signed."""
+        return self._signer is not None
+
     def seal(
         self,
         redis_key: bytes,

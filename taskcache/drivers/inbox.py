@@ -37,6 +37,7 @@ class Inbox:
         self._lock = threading.Lock()
         self._subscribed = threading.Event()
         self._runs = False
+        self._is_closed = False
 
     def open(self) -> str:
         """Start listening if nobody has, and return the channel's name."""
@@ -53,13 +54,17 @@ class Inbox:
         with self._lock:
             return self._early.pop(token, (0.0, None))[1]
 
+    def close(self) -> None:
+        """Stop listening; the thread ends with its connection, or at its next pause."""
+        self._is_closed = True
+
     def _run(self) -> None:
         pause_s = 0.05
         subscribed_before = False
-        while True:
+        while not self._is_closed:
             try:
                 with self._server.subscribe(self.channel) as subscription:
-                    while True:
+                    while not self._is_closed:
                         message = subscription.get_message(timeout=LISTEN_S)
                         if message is None:
                             continue
@@ -72,7 +77,10 @@ class Inbox:
                             subscribed_before = True
                         else:
                             self._deliver(message["data"])
-            except (RedisError, OSError) as error:
+            # A socket that another thread closes, as `Cache.close` does, raises TypeError or ValueError in select.
+            except (RedisError, OSError, TypeError, ValueError) as error:
+                if self._is_closed:
+                    return
                 warn_once("inbox", "taskcache: the wake-up connection to %s broke (%s)", self._server.url, error)
                 time.sleep(pause_s)
                 pause_s = min(pause_s * 2, 1.0)

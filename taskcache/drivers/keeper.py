@@ -68,6 +68,7 @@ class Keeper:
         self._away: list[_Job] = []
         self._condition = threading.Condition(threading.Lock())
         self._runs = False
+        self._is_closed = False
 
     def inbox(self) -> str:
         """The channel where this process hears of ended flights; subscribed before this returns."""
@@ -155,6 +156,13 @@ class Keeper:
         """How many flights this process waits for."""
         return len(self._watches)
 
+    def close(self) -> None:
+        """Stop hearing; what is waited for still is found by looking, and the thread ends with the last wait."""
+        self._inbox.close()
+        with self._condition:
+            self._is_closed = True
+            self._condition.notify()
+
     # -- what the inbox says ------------------------------------------------------------------------
 
     def _hear(self, token: str, envelope: bytes) -> bool:
@@ -187,7 +195,11 @@ class Keeper:
             with self._condition:
                 now = time.monotonic()
                 if not (self._woken or self._ready) and now < next_turn:
-                    self._condition.wait(next_turn - now if self._watches or self._away else None)
+                    is_idle = not (self._watches or self._away)
+                    if is_idle and self._is_closed:
+                        self._runs = False
+                        return
+                    self._condition.wait(None if is_idle else next_turn - now)
                 now = time.monotonic()
                 todo = self._take_woken()
                 if now >= next_turn:

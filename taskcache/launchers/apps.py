@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import celery._state
@@ -12,6 +15,26 @@ if TYPE_CHECKING:
     from taskcache.cache import Cache
 
 _state: Any = celery._state  # its stubs know half of it
+# Celery knows the running task by its thread; an `async def` body may be on another one, its context goes along.
+_running: ContextVar[Any] = ContextVar("taskcache_running_app", default=None)
+
+
+@contextmanager
+def running(task: Any) -> Iterator[None]:
+    """Make the app of a task that a worker runs known to whatever the task calls, in whichever thread."""
+    entered = _running.set(None if task.request.is_eager else task.app)
+    try:
+        yield
+    finally:
+        _running.reset(entered)
+
+
+def running_app() -> Any:
+    """The app of the task that runs here, of any kind; None outside of a worker, and in eager mode."""
+    task = _state.get_current_worker_task()
+    if task is not None:
+        return None if task.request.is_eager else task.app
+    return _running.get()
 
 
 def resolve(cache: Cache, name: str) -> Any:
@@ -20,9 +43,9 @@ def resolve(cache: Cache, name: str) -> Any:
 
     None when nothing is configured and the cache stands on a private server, which has an app of its own.
     """
-    task = _state.get_current_worker_task()
-    if task is not None and not task.request.is_eager:
-        return task.app
+    app = running_app()
+    if app is not None:
+        return app
     if cache.app is not None:
         return _find(cache)
     apps = [app for app in _state._get_active_apps() if not _is_fallback(app) and not _is_private(app)]
@@ -36,6 +59,11 @@ def resolve(cache: Cache, name: str) -> Any:
     if cache.embedded is not None:
         return None
     raise NoCeleryApp(f"{name}: no Celery app is known; pass Cache(app=app) or Cache(app='proj.celery:app').")
+
+
+def finalized() -> list[Any]:
+    """The apps whose tasks are known already: what is defined from now on has to be given to them."""
+    return [app for app in _state._get_active_apps() if app.finalized]
 
 
 def configured(cache: Cache) -> Any:

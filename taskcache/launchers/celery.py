@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +13,7 @@ from kombu.exceptions import EncodeError, OperationalError
 
 from taskcache.errors import ComputationLost, DispatchFailed, Expired, Revoked, UnknownTask
 from taskcache.events import warn_once
+from taskcache.launchers import apps
 from taskcache.launchers.producers import producer_of
 from taskcache.launchers.task import HEADER
 
@@ -138,18 +138,11 @@ class CeleryLauncher:
 
     def is_in_worker(self) -> bool:
         """True inside a running Celery task of any kind."""
-        return is_in_worker()
+        return apps.running_app() is not None
 
     def async_result(self, token: str, result: Result[Any]) -> Any:
         """Celery's handle, which gives the flight's value and never a silent None."""
         return FlightAsyncResult(token, result, self._task)
-
-
-def is_in_worker() -> bool:
-    """True inside a running Celery task of any kind."""
-    state = sys.modules["celery._state"]
-    task = state.get_current_worker_task()
-    return task is not None and not task.request.is_eager
 
 
 def _url(app: Any) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from celery import Celery
 
+from taskcache.errors import ComputationLost
 from taskcache.launchers import serializer
 from taskcache.launchers.celery import CeleryLauncher
 from taskcache.launchers.serializer import SealedArguments
@@ -15,6 +16,7 @@ from taskcache.launchers.serializer import SealedArguments
 if TYPE_CHECKING:
     from taskcache.cache import Cache
     from taskcache.decorators import AsyncFunction
+    from taskcache.embedded.worker import LocalWorker
     from taskcache.invocation import Invocation
 
 # The task that runs any function: it arrives in the message, signed with this user's secret.
@@ -67,7 +69,7 @@ class LocalLauncher(CeleryLauncher):
         app = app_of(function.cache)
         task = app.tasks.get(RUN)
         if task is None:
-            task = app.task(name=RUN, serializer=serializer.NAME, typing=False)(_never_here)
+            task = app.task(name=RUN, serializer=serializer.NAME, typing=False, shared=False)(_never_here)
         sealed = SealedArguments(function.cache.codec.seal_message([function, list(args), kwargs]))
         super().__init__(task, function, (args, kwargs), sealed, invocation, above)
         self._app = app
@@ -84,17 +86,25 @@ class LocalLauncher(CeleryLauncher):
         given = self._function.options.celery
         return {"shadow": self._function.name, **{name: given[name] for name in limits if name in given}}
 
+    def inquire(self, token: str) -> BaseException | None:
+        """Look after the worker too: one that has died is started again, and one that cannot live ends the wait."""
+        if self._sent_at:
+            status = ensure_worker(self._function.cache, self._app).exit_status
+            if status is not None:
+                return ComputationLost(f"The local worker ended with status {status}; its output says why. Call again.")
+        return super().inquire(token)
+
     def _warn_unserved(self) -> None:
         """The worker is ours and starts by itself."""
 
 
-def ensure_worker(cache: Cache, app: Any) -> None:
+def ensure_worker(cache: Cache, app: Any) -> LocalWorker:
     """Start the worker of this process, unless it runs; what it prints is shown here."""
     from taskcache.embedded.worker import ensure_worker as start
 
     server = cache.embedded
     queue = app.conf.task_default_queue
-    start(
+    return start(
         ["-A", WORKER, "worker", "-Q", queue],
         environment={
             "TASKCACHE_URL": server.url,

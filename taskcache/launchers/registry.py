@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 connect_on_app_finalize(serializer.accept)
 
+# Functions that no module holds, the newest of each name: at a prompt and in a notebook they are defined again and again,
+# and of two tasks with one name Celery would keep the older.
+_newest: dict[str, AsyncFunction[Any, Any]] = {}
+
 
 def register(function: AsyncFunction[Any, Any]) -> None:
     """
@@ -29,10 +33,31 @@ def register(function: AsyncFunction[Any, Any]) -> None:
         # Defined inside another function: no worker can ever import it, so it is no task to register.
         return
     app = apps.configured(function.cache)
+    if function.origin.by_value:
+        _newest[function.name] = function
+        for known in apps.finalized():
+            _register_anew(known, function)
+        return
     decorate = shared_task if app is None else app.task
     decorate(name=function.name, base=FlightTask, **task_options(function))(task_body(function))
     if app is not None:
         serializer.accept(app)
+
+
+def _register_newest(app: Any) -> None:
+    for function in list(_newest.values()):
+        _register_anew(app, function)
+
+
+connect_on_app_finalize(_register_newest)
+
+
+def _register_anew(app: Any, function: AsyncFunction[Any, Any]) -> None:
+    app._tasks.pop(function.name, None)
+    app.task(name=function.name, base=FlightTask, shared=False, lazy=False, **task_options(function))(
+        task_body(function)
+    )
+    serializer.accept(app)
 
 
 def task_options(function: AsyncFunction[Any, Any]) -> dict[str, Any]:

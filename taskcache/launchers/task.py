@@ -34,6 +34,8 @@ def task_body(function: AsyncFunction[Any, Any]) -> Callable[..., Any]:
             return symbol_by_name("taskcache.worker.coroutines:run_to_end")(value)
         return value
 
+    if not run.__name__.isidentifier():
+        run.__name__ = "run"  # Celery compiles a header of the name, and `<lambda>` is none
     return run
 
 

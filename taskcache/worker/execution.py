@@ -19,6 +19,7 @@ from taskcache.drivers.station import Station
 from taskcache.errors import ComputationLost, NoServer, UntrustedValue
 from taskcache.events import warn_once
 from taskcache.invocation import Invocation
+from taskcache.launchers import apps
 from taskcache.launchers.task import HEADER, open_call
 from taskcache.protocol.entry import new_token
 from taskcache.protocol.flight import Claim, Landing, Lead, begin, end, obtain, yield_back
@@ -221,7 +222,7 @@ def _compute(delivery: Delivery, began: Lead | Claim, token: str) -> Any:
     attempt = _attempt(delivery, began, token)
     delivery.task.request.update({"taskcache_attempt": (delivery, attempt)})
     try:
-        with computing(attempt.computation):
+        with apps.running(delivery.task), computing(attempt.computation):
             value = delivery.body(*delivery.args, **delivery.kwargs)
         sealed = attempt.seal(value)
     except Retry:

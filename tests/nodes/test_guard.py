@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 
@@ -19,10 +21,12 @@ sys.stdin.read()
 """
 
 
-def test_a_killed_test_process_takes_its_servers_with_it() -> None:
+def test_a_killed_test_process_takes_its_servers_with_it(tmp_path: Path) -> None:
     """After SIGKILL of the process that started a server, nobody is left to stop it, and it ends all the same."""
     command = [sys.executable, "-c", PROGRAM]
-    with subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as run:
+    # Nobody is left to remove the server's folder either, so it lies where pytest does.
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, cwd=REPOSITORY, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as run:
         assert run.stdout is not None
         server = psutil.Process(int(run.stdout.readline()))
         assert is_alive(server)

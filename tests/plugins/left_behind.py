@@ -41,31 +41,33 @@ def leaves_no_key_without_ttl(request: pytest.FixtureRequest, valkey: ValkeyNode
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_process_survives() -> Iterator[None]:
+def _no_process_survives(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """End the run with an error when a process that a test started still lives; its fixture forgot it."""
     run = uuid.uuid4().hex
     os.environ[_MARK] = run
+    folder = str(tmp_path_factory.getbasetemp())
     yield
     guard.close()
     del os.environ[_MARK]
     try:
         # A server or worker that was told to end may need a moment.
-        wait_until(lambda: not _survivors(run), "the processes of the tests to end", timeout=5)
+        wait_until(lambda: not _survivors(run, folder), "the processes of the tests to end", timeout=5)
     except AssertionError:
-        survivors = _survivors(run)
+        survivors = _survivors(run, folder)
         described = [f"{process.pid}: {' '.join(process.cmdline())}" for process in survivors]
         for process in survivors:
             process.kill()
         pytest.fail("processes were left behind (and are killed now):\n" + "\n".join(described))
 
 
-def _survivors(run: str) -> list[psutil.Process]:
-    """Find our children, and whoever inherited this run's mark and lost its parent."""
+def _survivors(run: str, folder: str) -> list[psutil.Process]:
+    """Find our children, and those without a parent that inherited this run's mark or live in its folder."""
     # A fork without exec shows its parent's old environment, so the mark alone does not find it.
     found = {process.pid: process for process in psutil.Process().children(recursive=True)}
     for process in psutil.process_iter():
         try:
-            if process.environ().get(_MARK) == run:
+            # A program may be started with an environment of its own choice; its folder still tells.
+            if process.environ().get(_MARK) == run or process.cwd().startswith(f"{folder}{os.sep}"):
                 found[process.pid] = process
         except psutil.Error:
             continue

@@ -1,9 +1,17 @@
-"""This is where pytest-celery's fixtures come in: on processes here, on Docker with TASKCACHE_TEST_NODES=docker."""
+"""
+This is where these tests get their workers: those of the application `shop`, and pytest-celery's `celery_setup`.
+
+pytest-celery's nodes are processes here, and Docker containers with TASKCACHE_TEST_NODES=docker.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import importlib
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -11,7 +19,60 @@ from pytest_celery import *  # noqa: F403 # its fixtures; the plugin itself is o
 from pytest_celery import CeleryBackendCluster, CeleryBrokerCluster, CeleryTestBroker, RedisTestBackend
 
 from tests.nodes import NODES_ARE_DOCKER
+from tests.conftest import CACHE_DB
 from tests.nodes.pytest_celery_nodes import ProcessWorker, ValkeyContainer, WorkerContainer
+from tests.nodes.server import ValkeyNode
+from tests.nodes.workers import Pool, WorkerNode
+from tests.with_celery.apps import SHOP
+
+LEDGER_DB = 5
+
+SECRET = "a secret of these tests and long enough"
+
+
+@pytest.fixture(scope="session")
+def _shop(valkey: ValkeyNode, lasting_broker_url: str, lasting_backend_url: str) -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SHOP_CACHE", valkey.url(CACHE_DB))
+        patch.setenv("SHOP_BROKER", lasting_broker_url)
+        patch.setenv("SHOP_BACKEND", lasting_backend_url)
+        patch.setenv("SHOP_LEDGER", valkey.url(LEDGER_DB))
+        patch.setenv("SHOP_SECRET", SECRET)
+        yield importlib.import_module(SHOP)
+
+
+@pytest.fixture
+def shop(_shop: ModuleType, redis_url: str) -> ModuleType:
+    """The application `shop` as this process has it, a caller; its cache is empty, and afterwards all keys have a TTL."""
+    return _shop
+
+
+@pytest.fixture
+def name(_shop: ModuleType, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A name nobody else uses, for runs and a gate in the ledger; the gate is opened after the test."""
+    name = f"{request.node.name.partition('[')[0]}-{uuid.uuid4().hex[:8]}"
+    yield name
+    _shop.ledger.open(name)
+
+
+@pytest.fixture(scope="session")
+def worker(_shop: ModuleType) -> Iterator[WorkerNode]:
+    """A worker with eight threads, shared by the tests whose subject is not the pool: do not hurt it."""
+    with WorkerNode(SHOP, pool="threads", concurrency=8) as worker:
+        yield worker
+
+
+@pytest.fixture
+def start_shop(_shop: ModuleType, request: pytest.FixtureRequest) -> Iterator[Callable[..., tuple[WorkerNode, str]]]:
+    """Start a worker of `shop` on a queue of its own: `worker, queue = start_shop(pool="threads", env=...)`."""
+    with ExitStack() as stack:
+
+        def start(*, pool: Pool = "threads", queue: str = "", env: dict[str, str] | None = None, **options: Any) -> Any:
+            queue = queue or f"own-{uuid.uuid4().hex[:8]}"
+            node = WorkerNode(SHOP, pool=pool, env={"SHOP_QUEUE": queue, **(env or {})}, **options)
+            return stack.enter_context(node), queue
+
+        yield start
 
 if not NODES_ARE_DOCKER:
 

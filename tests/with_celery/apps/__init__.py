@@ -1,0 +1,4 @@
+"""This is where the Celery applications are that the workers of these tests import."""
+
+# What `celery -A` takes.
+SHOP = "tests.with_celery.apps.shop"

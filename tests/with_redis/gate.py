@@ -1,0 +1,59 @@
+"""This is where a function under test stops until its test lets it go on, and where waiting callers are seen."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+from taskcache import Cache
+from tests.nodes.waiting import wait_until
+
+T = TypeVar("T")
+
+
+class Gate:
+    """Holds up the first visitor, or every one while it is shut; counts them all."""
+
+    def __init__(self) -> None:
+        self.visits = 0
+        self._reached = threading.Event()
+        self._opened = threading.Event()
+        self._lock = threading.Lock()
+
+    def pass_first(self) -> int:
+        """Stop the first visitor until `open`; others walk through. Gives the number of this visit."""
+        with self._lock:
+            self.visits += 1
+            visit = self.visits
+        if visit == 1:
+            self._reached.set()
+            assert self._opened.wait(60), "nobody opened the gate"
+        return visit
+
+    def wait_reached(self) -> None:
+        """Wait until the first visitor stands at the gate."""
+        assert self._reached.wait(30), "nobody came to the gate"
+
+    def open(self) -> None:
+        self._opened.set()
+
+
+@contextmanager
+def threads(count: int) -> Iterator[Callable[[Callable[[], T]], Future[T]]]:
+    """Give a function that runs another in a thread of its own and returns its future."""
+    with ThreadPoolExecutor(count) as pool:
+        yield pool.submit
+
+
+def wait_for_followers(cache: Cache, count: int) -> None:
+    """Wait until `count` callers of this process wait for somebody's flight."""
+    # No public number tells callers from flights, and a test that lets go too early would test nothing.
+    watches = cache.station.keeper._watches
+    wait_until(
+        lambda: count <= sum(len(watch.followers) for watch in list(watches.values())),
+        f"{count} callers to follow a flight",
+        timeout=30,
+    )
