@@ -16,10 +16,10 @@ from taskcache.invocation import Invocation, sealed_value
 from taskcache.options import Options
 from taskcache.protocol import scripts
 from taskcache.protocol.entry import new_token, read
-from taskcache.protocol.flight import Errand, Published, end
-from taskcache.protocol.stamps import ensure, tag_stamp
-from taskcache.protocol.steps import Steps
-from taskcache.settings import PERSIST, lifetime_ms
+from taskcache.protocol.flight import Errand, Published, end, stamp_lifetime_ms
+from taskcache.protocol.stamps import ensure, extensions, tag_stamp
+from taskcache.protocol.steps import Calls, Steps
+from taskcache.settings import lifetime_ms
 
 if TYPE_CHECKING:
     from taskcache.drivers.renewer import Lease
@@ -108,6 +108,11 @@ class Attempt:
 
     def publish(self, sealed: Sealed) -> Steps[Published]:
         """End the flight with its value."""
+        # A lifetime that only the body or its result told is longer than what the stamps were kept for.
+        if sealed.ttl_ms < 0 <= self.errand.lifetime_ms or sealed.ttl_ms > self.errand.lifetime_ms >= 0:
+            settings, added = self.invocation.settings, self.computation.tags
+            names = (*self.errand.stamps, *(tag_stamp(settings.name, tag) for tag in added))
+            yield Calls(extensions(names, stamp_lifetime_ms(sealed.ttl_ms)))
         said = yield from end(
             self.errand, self.token, owner=self.owner, envelope=sealed.envelope, ttl_ms=sealed.ttl_ms, is_error=False
         )
@@ -158,7 +163,8 @@ class Attempt:
 
 def _stamp(name: bytes, lifetime_ms: int) -> Steps[bytes]:
     current = yield from read((name,))
-    stamp = yield from ensure((name,), current, lifetime_ms if lifetime_ms > 0 else PERSIST)
+    stamp = yield from ensure((name,), current, lifetime_ms)
+    yield Calls(extensions((name,), lifetime_ms))
     return stamp
 
 

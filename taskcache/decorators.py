@@ -51,13 +51,25 @@ class CachedFunction(Function[P, R]):
             mark_coroutine_function(self)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        if self.origin.is_coroutine:
+            return self._acall(args, kwargs)  # type: ignore[return-value]  # R is the coroutine then
         if self._hits is not None:
             value = self._hits.get(*args, **kwargs)
             if value is not MISSING:
+                self.stats_counted.hits += 1
                 return value  # type: ignore[no-any-return]  # the codec does not know R
-        if self.origin.is_coroutine:
-            return calling.acall(self, args, kwargs)  # type: ignore[return-value]  # R is the coroutine then
         answer: R = calling.call(self, args, kwargs)
+        if self._hits is None:
+            self._hits = hits_of(self)
+        return answer
+
+    async def _acall(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self._hits is not None:
+            value = await self._hits.aget(*args, **kwargs)
+            if value is not MISSING:
+                self.stats_counted.hits += 1
+                return value
+        answer = await calling.acall(self, args, kwargs)
         if self._hits is None:
             self._hits = hits_of(self)
         return answer

@@ -18,6 +18,7 @@ from taskcache.drivers.pending import Pending
 from taskcache.drivers.station import Station
 from taskcache.errors import Cancelled, ComputationLost, NoServer, UsageError
 from taskcache.invocation import Invocation
+from taskcache.primitives import as_ms
 from taskcache.protocol import flight
 from taskcache.protocol.flight import Landing, Sighting
 from taskcache.protocol.steps import Call, Wait
@@ -153,8 +154,7 @@ def found(station: Station, invocation: Invocation, token: str) -> Pending:
 
 def server_ms(station: Station) -> int:
     """The server's clock."""
-    seconds, micros = station.server.call(Call("TIME", ()))
-    return int(seconds) * 1000 + int(micros) // 1000
+    return as_ms(station.server.call(Call("TIME", ())))
 
 
 def expires_in(station: Station, invocation: Invocation) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from taskcache.codec import envelope, typed
@@ -40,7 +40,14 @@ class Hits:
     def get(self, *args: Any, **kwargs: Any) -> Any:
         """The value of this call, or MISSING when it takes more than one look to know it."""
         digest = self._digest(*args, **kwargs).encode()
-        replies = self._station.hit(self._head + digest + b"\r\n")
+        return self._judge(digest, self._station.hit(self._head + digest + b"\r\n"))
+
+    async def aget(self, *args: Any, **kwargs: Any) -> Any:
+        """`get` from a coroutine."""
+        digest = self._digest(*args, **kwargs).encode()
+        return self._judge(digest, await self._station.loops.hit(self._head + digest + b"\r\n"))
+
+    def _judge(self, digest: bytes, replies: Sequence[Any] | None) -> Any:
         if replies is None:
             return MISSING
         stamp, entry = replies
@@ -63,7 +70,7 @@ def hits_of(function: Function[Any, Any]) -> Hits | None:
     cache = function.cache
     if cache.debug or not cache.is_open or function.digest is None or function.options.tags != ():
         return None
-    if function.options.metrics or function.origin.is_coroutine:
+    if function.options.metrics:
         return None
     prefix = f"{cache.name}:{function.name}:".encode("utf-8", "surrogatepass")
     return Hits(cache.station, cache.codec, function.digest, function.stamp, prefix)

@@ -15,7 +15,7 @@ from taskcache.invocation import Invocation
 from taskcache.protocol import flight, scripts, stamps
 from taskcache.protocol.entry import EntryKey, is_companion, new_token, read, token_bytes
 from taskcache.protocol.stamps import function_stamp, glob_escape, tag_stamp
-from taskcache.protocol.steps import Call, Steps
+from taskcache.protocol.steps import Call, Calls, Steps
 from taskcache.settings import PERSIST
 
 R = TypeVar("R")
@@ -35,9 +35,9 @@ class Entry(Generic[R]):
     tags: tuple[str, ...]
 
 
-def server_ms() -> Steps[int]:
-    """The server's clock, the only one that any two processes share."""
-    seconds, micros = yield Call("TIME", ())
+def as_ms(time: Sequence[bytes]) -> int:
+    """The reply of TIME in milliseconds: the server's clock is the only one that any two processes share."""
+    seconds, micros = time
     return int(seconds) * 1000 + int(micros) // 1000
 
 
@@ -51,12 +51,11 @@ def looked_up(invocation: Invocation) -> Steps[Entry[Any] | None]:
         landing = invocation.usable(entry, [*current, *more])
     if entry is None or landing is None or isinstance(landing, flight.Extra) or landing.error is not None:
         return None
-    left_ms: int = yield Call("PTTL", (invocation.redis_key,))
-    now_ms = yield from server_ms()
+    left_ms, time = yield Calls((Call("PTTL", (invocation.redis_key,)), Call("TIME", ())))
     envelope = unpack(entry)
     return Entry(
         landing.value,
-        age=max(0, now_ms - envelope.created_ms) / 1000 if envelope.created_ms else 0.0,
+        age=max(0, as_ms(time) - envelope.created_ms) / 1000 if envelope.created_ms else 0.0,
         expires_in=None if left_ms < 0 else left_ms / 1000,
         cost=envelope.cost_ms / 1000,
         size_bytes=len(entry),
@@ -71,13 +70,12 @@ def stored(invocation: Invocation, value: Any, ttl_ms: int) -> Steps[int]:
     current = yield from read(invocation.stamps)
     lifetime_ms = ttl_ms + flight.STAMP_MARGIN_MS if ttl_ms > 0 else PERSIST
     held = yield from stamps.ensure(invocation.stamps, current, lifetime_ms)
-    yield from stamps.extend(invocation.stamps, lifetime_ms)
-    now_ms = yield from server_ms()
+    *_, time = yield Calls((*stamps.extensions(invocation.stamps, lifetime_ms), Call("TIME", ())))
     envelope = invocation.codec.seal(
         invocation.redis_key,
         value,
         token=token_bytes(new_token()),
-        created_ms=now_ms,
+        created_ms=as_ms(time),
         fresh_ms=max(0, ttl_ms),
         cost_ms=0,
         label_bytes=invocation.label_bytes,

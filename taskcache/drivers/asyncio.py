@@ -10,15 +10,17 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequ
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError
 
 from taskcache.drivers.keeper import Keeper
+from taskcache.drivers.line import Line, open_line, pack
 from taskcache.drivers.topology import Server, as_command
 from taskcache.drivers.twin import async_client
 from taskcache.launcher import Launcher
 from taskcache.protocol.flight import Ending, Errand
 from taskcache.protocol.scripts import SCRIPTS
-from taskcache.protocol.steps import Call, Launch, Step, Steps, Wait
+from taskcache.protocol.steps import Call, Calls, Launch, Step, Steps, Wait
 
 T = TypeVar("T")
 
@@ -26,77 +28,116 @@ T = TypeVar("T")
 class AsyncServer:
     """The same server as seen from event loops."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, *, own_line: bool) -> None:
         self._server = server
-        self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = weakref.WeakKeyDictionary()
-        self._keepers: set[AsyncGenerator[None, None]] = set()
+        self._own_line = own_line and not server.is_cluster
+        self._links: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Link] = weakref.WeakKeyDictionary()
 
     async def call(self, call: Call) -> Any:
         """Run one command or script; raises NoServer when no good answer came."""
-        client = self._clients.get(asyncio.get_running_loop()) or await self._open()
-        try:
-            if self._server.is_cluster and call.name == "MGET":
-                return [await client.execute_command("GET", key) for key in call.keys]
-            command, options = as_command(call)
-            try:
-                return await client.execute_command(*command, **options)
-            except NoScriptError:
-                await client.script_load(SCRIPTS[call.name].text)
-                return await client.execute_command(*command, **options)
-        except RedisError as error:
-            raise self._server.explain(error) from error
+        return (await self.calls((call,)))[0]
 
     async def calls(self, calls: Sequence[Call]) -> list[Any]:
         """Run several in one round trip; raises NoServer when any of them failed."""
-        client = self._clients.get(asyncio.get_running_loop()) or await self._open()
-        if self._server.is_cluster or len(calls) < 2:
-            return [await self.call(call) for call in calls]
+        link = self._links.get(asyncio.get_running_loop())
+        if link is None:
+            link = self._links[asyncio.get_running_loop()] = Link(self._server, self._own_line)
         try:
-            async with client.pipeline(transaction=False) as pipeline:
-                for call in calls:
-                    command, options = as_command(call)
-                    pipeline.execute_command(*command, **options)
-                replies = await pipeline.execute(raise_on_error=False)
+            return await link.calls(calls)
         except RedisError as error:
             raise self._server.explain(error) from error
-        return [
-            await self.call(call) if isinstance(reply, Exception) else reply
-            for call, reply in zip(calls, replies, strict=True)
-        ]
+        except OSError as error:
+            raise self._server.explain(RedisConnectionError(str(error))) from error
+
+    async def hit(self, packed: bytes) -> list[Any] | None:
+        """The shortest way: a packed read on this loop's line; None when the long way has to be gone."""
+        link = self._links.get(asyncio.get_running_loop())
+        if link is None or link.line is None:
+            return None
+        try:
+            replies: list[Any] = await link.line.send(packed)
+        except RedisError:
+            return None
+        return replies
 
     async def scan(self, pattern: bytes, count: int = 1000) -> AsyncGenerator[list[bytes], None]:
         """Yield pages of keys that match; a key may come twice."""
-        client = self._clients.get(asyncio.get_running_loop()) or await self._open()
-        page: list[bytes] = []
-        async for key in client.scan_iter(match=pattern, count=count):
-            page.append(key)
-            if len(page) >= count:
-                yield page
-                page = []
-        if page:
+        # The pages are walked by a thread: this is housekeeping, and clusters are walked node by node there already.
+        pages = self._server.scan(pattern, count)
+        while page := await in_thread(lambda: next(pages, None)):
             yield page
-
-    async def _open(self) -> Any:
-        loop = asyncio.get_running_loop()
-        client = self._clients[loop] = async_client(self._server.client)
-        # The loop closes its asynchronous generators when it ends (asyncio.run does): the one hook it offers a library.
-        keeper = self._close_with_loop(client)
-        self._keepers.add(keeper)
-        await keeper.__anext__()
-        return client
-
-    async def _close_with_loop(self, client: Any) -> AsyncGenerator[None, None]:
-        try:
-            yield
-        finally:
-            self._clients.pop(asyncio.get_running_loop(), None)
-            await client.aclose()
 
     async def close(self) -> None:
         """Close this loop's connections."""
-        client = self._clients.pop(asyncio.get_running_loop(), None)
-        if client is not None:
-            await client.aclose()
+        link = self._links.pop(asyncio.get_running_loop(), None)
+        if link is not None:
+            await link.close()
+
+
+class Link:
+    """What one event loop has for a server: a line of our own, or redis-py's client where it has to be that."""
+
+    def __init__(self, server: Server, own_line: bool) -> None:
+        self._server = server
+        self._client = async_client(server.client)
+        self.line: Line | None = None
+        self._own_line = own_line
+        self._opening = asyncio.Lock()
+        self._closer: AsyncGenerator[None, None] | None = None
+
+    async def calls(self, calls: Sequence[Call]) -> list[Any]:
+        if self._closer is None:
+            # The loop closes its asynchronous generators when it ends (asyncio.run does): the one hook it has for us.
+            self._closer = self._close_with_loop()
+            await self._closer.__anext__()
+        if not self._own_line:
+            return [await self._by_client(call) for call in calls]
+        line = self.line
+        if line is None or not line.is_open:
+            line = await self._open()
+        replies = [line.send(pack(as_command(call)[0])) for call in calls]
+        return [await self._answer(call, reply) for call, reply in zip(calls, replies, strict=True)]
+
+    async def _answer(self, call: Call, reply: asyncio.Future[Any]) -> Any:
+        try:
+            return await reply
+        except NoScriptError:
+            line = await self._open()
+            await line.send(pack(("SCRIPT", "LOAD", SCRIPTS[call.name].text)))
+        except RedisConnectionError:
+            # The server closed an idle connection, or restarted: once more, unless the command must not run twice.
+            if call.name == "INCRBY":
+                raise
+            line = await self._open()
+        return await line.send(pack(as_command(call)[0]))
+
+    async def _open(self) -> Line:
+        async with self._opening:
+            if self.line is None or not self.line.is_open:
+                self.line = await open_line(self._client.connection_pool)
+            return self.line
+
+    async def _by_client(self, call: Call) -> Any:
+        if self._server.is_cluster and call.name == "MGET":
+            return [await self._client.execute_command("GET", key) for key in call.keys]
+        command, options = as_command(call)
+        try:
+            return await self._client.execute_command(*command, **options)
+        except NoScriptError:
+            await self._client.script_load(SCRIPTS[call.name].text)
+            return await self._client.execute_command(*command, **options)
+
+    async def _close_with_loop(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        line, self.line = self.line, None
+        if line is not None:
+            await line.close()
+        await self._client.aclose()
 
 
 async def run(
@@ -152,6 +193,8 @@ async def _answer(
 ) -> Any:
     if isinstance(step, Call):
         return await server.call(step)
+    if isinstance(step, Calls):
+        return await server.calls(step.calls)
     if isinstance(step, Wait) and wait is not None:
         return await wait(step)
     if isinstance(step, Launch) and launch is not None:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from taskcache.drivers.topology import Server
 from taskcache.protocol.flight import Ending
-from taskcache.protocol.steps import Call, Launch, Step, Steps, Wait
+from taskcache.protocol.steps import Call, Calls, Launch, Step, Steps, Wait
 
 T = TypeVar("T")
 
@@ -65,6 +65,8 @@ def run_until_wait(
 def _answer(step: Step, server: Server, wait: Callable[[Wait], Ending], launch: Callable[[Launch], None]) -> Any:
     if isinstance(step, Call):
         return server.call(step)
+    if isinstance(step, Calls):
+        return server.calls(step.calls)
     if isinstance(step, Wait):
         return wait(step)
     if isinstance(step, Launch):

@@ -37,15 +37,14 @@ class Inbox:
         self._lock = threading.Lock()
         self._subscribed = threading.Event()
         self._runs = False
-        self._is_closed = False
+        self._closed = threading.Event()
 
     def open(self) -> str:
         """Start listening if nobody has, and return the channel's name."""
-        if not self._runs:
-            with self._lock:
-                if not self._runs:
-                    threads.start(self._run, "taskcache-inbox")
-                    self._runs = True
+        with self._lock:
+            if not self._runs:
+                threads.start(self._run, "taskcache-inbox")
+                self._runs = True
         self._subscribed.wait(OPEN_S)
         return self.channel
 
@@ -56,15 +55,15 @@ class Inbox:
 
     def close(self) -> None:
         """Stop listening; the thread ends with its connection, or at its next pause."""
-        self._is_closed = True
+        self._closed.set()
 
     def _run(self) -> None:
         pause_s = 0.05
         subscribed_before = False
-        while not self._is_closed:
+        while not self._closed.is_set():
             try:
                 with self._server.subscribe(self.channel) as subscription:
-                    while not self._is_closed:
+                    while not self._closed.is_set():
                         message = subscription.get_message(timeout=LISTEN_S)
                         if message is None:
                             continue
@@ -79,7 +78,7 @@ class Inbox:
                             self._deliver(message["data"])
             # A socket that another thread closes, as `Cache.close` does, raises TypeError or ValueError in select.
             except (RedisError, OSError, TypeError, ValueError) as error:
-                if self._is_closed:
+                if self._closed.is_set():
                     return
                 warn_once("inbox", "taskcache: the wake-up connection to %s broke (%s)", self._server.url, error)
                 time.sleep(pause_s)

@@ -36,7 +36,7 @@ class Station:
         self._broken_until = 0.0
         self.server = Server(database)
         self._wire = wire_to(self.server.client) if settings.transport == "auto" else None
-        self.loops = AsyncServer(self.server)
+        self.loops = AsyncServer(self.server, own_line=settings.transport == "auto")
         _stations.add(self)
 
     @property
@@ -103,7 +103,7 @@ class Station:
         self._renewer = None
         if self._wire is not None:
             self._wire.after_fork()
-        self.loops = AsyncServer(self.server)
+        self.loops = AsyncServer(self.server, own_line=self._settings.transport == "auto")
 
     def close(self) -> None:
         """Close the connections. What this process still waits for or computes goes on, on connections made anew."""

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from taskcache.errors import ComputationLost, DispatchFailed, UntrustedValue
 from taskcache.protocol import scripts, stamps
 from taskcache.protocol.entry import EntryKey, new_token, read
-from taskcache.protocol.steps import Inquire, Launch, Pause, Steps, Wait
+from taskcache.protocol.steps import Calls, Inquire, Launch, Pause, Steps, Wait
 from taskcache.settings import Settings
 
 Source = Literal["hit", "stale", "joined", "led", "inline"]
@@ -55,6 +55,11 @@ class Lead(NamedTuple):
 Ending = bytes | None
 
 
+def stamp_lifetime_ms(lifetime_ms: int) -> int:
+    """How long the stamps of an entry that lives `lifetime_ms` have to be there."""
+    return lifetime_ms + STAMP_MARGIN_MS if lifetime_ms >= 0 else lifetime_ms
+
+
 @dataclass(frozen=True, slots=True)
 class Errand:
     """What one call wants, in the protocol's terms. The functions are pure: they decode, they do not speak."""
@@ -76,7 +81,7 @@ class Errand:
 
     @property
     def stamp_lifetime_ms(self) -> int:
-        return self.lifetime_ms + STAMP_MARGIN_MS if self.lifetime_ms >= 0 else self.lifetime_ms
+        return stamp_lifetime_ms(self.lifetime_ms)
 
 
 def obtain(
@@ -159,7 +164,7 @@ def _delivered(errand: Errand, ending: bytes) -> Steps[Landing | None]:
 def _elect(errand: Errand, mine: str, entry: bytes, held: bytes, outdated: str) -> Steps[scripts.Reply]:
     settings, key = errand.settings, errand.key
     queued = not errand.owner
-    reply = yield from scripts.elect(
+    election = scripts.elect(
         (key.entry, key.flight, key.retired(outdated)),
         token=mine,
         seen=entry[:18],
@@ -170,6 +175,14 @@ def _elect(errand: Errand, mine: str, entry: bytes, held: bytes, outdated: str) 
         lease_ms=settings.queued_ms if queued else settings.lease_ms,
         resend_ms=settings.unsent_ms,
     )
+    reply: scripts.Reply
+    if queued:
+        reply = yield from election
+    else:
+        # Who leads begins at once: as a claim does, this makes the stamps outlive the entry that will carry them.
+        *_, reply = yield Calls(
+            (*stamps.extensions(errand.stamps, errand.stamp_lifetime_ms), scripts.as_call(election))
+        )
     return reply
 
 
@@ -310,15 +323,17 @@ def begin(errand: Errand, token: str, *, owner: str, inline: bool) -> Steps[Clai
     """Claim a flight for computing: the stamps are read first, and those of an earlier attempt win over them."""
     current = yield from read(errand.stamps)
     held = yield from stamps.ensure(errand.stamps, current, errand.stamp_lifetime_ms)
-    yield from stamps.extend(errand.stamps, errand.stamp_lifetime_ms)
-    reply = yield from scripts.claim(
-        errand.key.around(token),
-        token=token,
-        owner=owner,
-        stamps=held,
-        lease_ms=errand.settings.lease_ms,
-        inline=int(inline),
+    claim = scripts.as_call(
+        scripts.claim(
+            errand.key.around(token),
+            token=token,
+            owner=owner,
+            stamps=held,
+            lease_ms=errand.settings.lease_ms,
+            inline=int(inline),
+        )
     )
+    *_, reply = yield Calls((*stamps.extensions(errand.stamps, errand.stamp_lifetime_ms), claim))
     word = scripts.text(reply[0])
     if word == "run":
         return Claim("run", reply[1], int(reply[2]))

@@ -47,13 +47,11 @@ def ensure(keys: Sequence[bytes], read: Sequence[bytes | None], lifetime_ms: int
     return b"".join(stamp for stamp in stamps if stamp is not None)
 
 
-def extend(keys: Sequence[bytes], lifetime_ms: int) -> Steps[None]:
-    """Make stamps outlive the entries that are about to carry them."""
-    for key in keys:
-        if lifetime_ms > 0:
-            yield Call("PEXPIRE", (key,), (lifetime_ms, "GT"))
-        else:
-            yield Call("PERSIST", (key,))
+def extensions(keys: Sequence[bytes], lifetime_ms: int) -> tuple[Call, ...]:
+    """What makes stamps outlive the entries that are about to carry them."""
+    if lifetime_ms > 0:
+        return tuple(Call("PEXPIRE", (key,), (lifetime_ms, "GT")) for key in keys)
+    return tuple(Call("PERSIST", (key,)) for key in keys)
 
 
 def bump(keys: Sequence[bytes]) -> Steps[int]:

@@ -16,6 +16,12 @@ class Call(NamedTuple):
     args: tuple[bytes | str | int, ...] = ()
 
 
+class Calls(NamedTuple):
+    """Run several commands in one round trip; the driver sends back their replies, in order."""
+
+    calls: tuple[Call, ...]
+
+
 class Wait(NamedTuple):
     """Sleep until the flight `token` ends; the reply is how it ended (see flight.Ending)."""
 
@@ -45,5 +51,5 @@ class Inquire(NamedTuple):
     token: str
 
 
-Step = Call | Wait | Pause | Launch | Inquire
+Step = Call | Calls | Wait | Pause | Launch | Inquire
 Steps = Generator[Step, Any, T]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -39,9 +38,7 @@ class Place:
     def of_worker(cls) -> Place:
         """What the demo told this worker."""
         told = os.environ
-        return cls(
-            told["TASKCACHE_DEMO"], told["TASKCACHE_URL"], told["CELERY_BROKER_URL"], told["TASKCACHE_SECRET"]
-        )
+        return cls(told["TASKCACHE_DEMO"], told["TASKCACHE_URL"], told["CELERY_BROKER_URL"], told["TASKCACHE_SECRET"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,18 +103,12 @@ def _make_app(place: Place) -> Any:
     app = Celery("taskcache-demo", broker=place.broker_url, set_as_current=False, fixups=[])
     app.conf.update(
         task_default_queue=place.name,
-        # What workers/settings.py says and why. The demo's messages matter to nobody after an hour.
+        # As workers/settings.py has it, where it is said why.
         task_acks_late=True,
         task_reject_on_worker_lost=True,
         worker_prefetch_multiplier=1,
-        task_default_expires=3600,
         broker_connection_retry_on_startup=True,
         worker_hijack_root_logger=False,
         worker_enable_remote_control=False,
     )
     return app
-
-
-def clear(environment: Mapping[str, str]) -> dict[str, str]:
-    """An environment without Celery's own variables: they win over what an app says, and are meant for another one."""
-    return {name: value for name, value in environment.items() if not name.startswith("CELERY_")}

@@ -53,15 +53,21 @@ class Pool:
         while True:
             # Stopped first: what is seen to be computing then still is when it is killed.
             os.killpg(worker.pid, signal.SIGSTOP)
-            if self._meeting.tally.computing(node):
+            if self._is_caught(node):
                 break
             os.killpg(worker.pid, signal.SIGCONT)
             if time.monotonic() > deadline:
-                raise DispatchFailed(f"{node} computed nothing for {KILL_PATIENCE_S:g} s, so it could not be killed at it")
+                raise DispatchFailed(
+                    f"{node} computed nothing for {KILL_PATIENCE_S:g} s, so it could not be killed at it"
+                )
             time.sleep(_LOOK_S)
         os.killpg(worker.pid, signal.SIGKILL)
         worker.stop()
         return node, self._meeting.tally.computing(node)
+
+    def _is_caught(self, node: str) -> bool:
+        # Twice: what it had sent before it was stopped may be read by the server just after our first question.
+        return bool(self._meeting.tally.computing(node) and self._meeting.tally.computing(node))
 
     def close(self) -> None:
         """End all workers."""

@@ -1,0 +1,141 @@
+"""This is where coroutines of one event loop share a connection: what they ask together is written together.
+
+redis-py makes the connection, with its credentials and TLS; then its stream is taken out and this protocol is put in.
+Commands are written at once while nothing is on its way, and in one piece per turn of the loop otherwise; replies come in
+the order of the commands (measured in docs/benchmarks.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any, Final
+
+import hiredis
+from redis._parsers.base import BaseParser
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import InvalidResponse
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from taskcache.drivers.topology import REPLY_TIMEOUT_S
+
+_NOTHING: Final = object()
+
+
+class Line(asyncio.Protocol):
+    """One connection. Every future that waits on it ends: with its reply, or with the error that broke the connection."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._loop = asyncio.get_running_loop()
+        self._reader = hiredis.Reader(
+            notEnoughData=_NOTHING,
+            protocolError=InvalidResponse,
+            replyError=BaseParser.parse_error,
+        )
+        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._unsent: list[bytes] = []
+        self._answered = 0
+        self._deadline: asyncio.TimerHandle | None = None
+        self.is_open = True
+        self._transport: Any = connection._writer.transport
+        self._transport.set_protocol(self)
+        self._transport.resume_reading()
+
+    def send(self, packed: bytes) -> asyncio.Future[Any]:
+        """Write a packed command; the future gets its reply."""
+        reply: asyncio.Future[Any] = self._loop.create_future()
+        if not self.is_open:
+            reply.set_exception(RedisConnectionError("the connection was closed"))
+            return reply
+        if not self._waiting:
+            self._transport.write(packed)
+        else:
+            if not self._unsent:
+                self._loop.call_soon(self._flush)
+            self._unsent.append(packed)
+        self._waiting.append(reply)
+        if self._deadline is None:
+            self._watch(self._answered)
+        return reply
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        if self.is_open:
+            self._transport.write(b"".join(unsent))
+
+    # -- one timer for all: the server is given up when it answers nobody for a while --------------------
+
+    def _watch(self, answered: int) -> None:
+        self._deadline = self._loop.call_later(REPLY_TIMEOUT_S, self._look, answered)
+
+    def _look(self, answered: int) -> None:
+        self._deadline = None
+        if not self._waiting:
+            return
+        if answered == self._answered:
+            self._break(RedisTimeoutError(f"no reply within {REPLY_TIMEOUT_S:g} s"))
+        else:
+            self._watch(self._answered)
+
+    # -- what the transport says -----------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        self._reader.feed(data)
+        while True:
+            try:
+                reply = self._reader.gets()
+            except InvalidResponse as error:
+                self._break(error)
+                return
+            if reply is _NOTHING:
+                return
+            if isinstance(reply, hiredis.PushNotification):
+                continue
+            self._answered += 1
+            future = self._waiting.popleft()
+            # A coroutine that was cancelled has left its future behind; the reply is still its.
+            if future.done():
+                continue
+            if isinstance(reply, Exception):
+                future.set_exception(reply)
+            else:
+                future.set_result(reply)
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._break(RedisConnectionError(str(exc or "the server closed the connection")))
+
+    def _break(self, error: Exception) -> None:
+        self.is_open = False
+        waiting, self._waiting = self._waiting, deque()
+        self._unsent.clear()
+        for future in waiting:
+            if not future.done():
+                future.set_exception(error)
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        self._transport.abort()
+
+    async def close(self) -> None:
+        """Close the connection; whoever still waits is told."""
+        self._break(RedisConnectionError("the connection was closed"))
+        self._connection._reader = self._connection._writer = None
+        # The transport closes at the next turn of the loop.
+        await asyncio.sleep(0)
+
+
+async def open_line(pool: Any) -> Line:
+    """Have redis-py connect and introduce itself, and take the line over."""
+    connection = pool.make_connection()
+    await connection.connect()
+    return Line(connection)
+
+
+def pack(command: tuple[Any, ...]) -> bytes:
+    """Write a command as RESP."""
+    packed: bytes = hiredis.pack_command(command)
+    return packed
