@@ -9,9 +9,7 @@ if TYPE_CHECKING:
     from taskcache.function import Function
 
 # The verbs that take the arguments of a call.
-CALL_VERBS = frozenset(
-    ("key_for", "peek", "join", "refresh", "bust", "uncached", "explain", "delay", "s", "si", "aio_call")
-)
+CALL_VERBS = frozenset(("key_for", "peek", "join", "refresh", "bust", "uncached", "explain", "delay", "s", "si"))
 
 
 class BoundFunction:

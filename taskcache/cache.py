@@ -368,7 +368,8 @@ class Cache:
         await self.aio.close()
 
     def __reduce__(self) -> Any:
-        return _reference, (opening.address_of(self.database), self.settings.without_secrets())
+        address = opening.address_of(self.database)
+        return _reference, (address, opening.has_password(self.database), self.settings.without_secrets())
 
     def __repr__(self) -> str:
         where = opening.describe(self._opened, self.database)
@@ -376,6 +377,7 @@ class Cache:
         return f"<Cache {self.name!r} {where}{app}>"
 
 
-def _reference(address: str | None, settings: Settings) -> Cache:
+def _reference(address: str | None, is_guarded: bool, settings: Settings) -> Cache:
     """The cache that was pickled: this process's own with that name, else a new one from address and environment."""
-    return opening.known(address, settings.name) or Cache.from_settings(address, settings)
+    known = opening.known(address, settings.name)
+    return known if known is not None else Cache.from_settings(opening.arrived(address, is_guarded), settings)

@@ -11,7 +11,8 @@ from taskcache.codec.sealing import Codec
 from taskcache.drivers.station import Station
 from taskcache.drivers.topology import describe as describe_client
 from taskcache.drivers.topology import without_password
-from taskcache.settings import Settings
+from taskcache.errors import NoServer
+from taskcache.settings import Settings, read_environment
 
 if TYPE_CHECKING:
     from taskcache.cache import Cache
@@ -71,18 +72,33 @@ def known(address: str | None, name: str) -> Cache | None:
 
 
 def address_of(database: Any) -> str | None:
-    """The address a cache travels with: never a password; the other process has its own environment."""
+    """The address a cache travels with, without the password; None for the private server."""
     if database is None:
         return None
-    if isinstance(database, str):
-        return without_password(database) if "@" not in database else None
-    return describe_client(database)
+    return without_password(database) if isinstance(database, str) else describe_client(database)
+
+
+def has_password(database: Any) -> bool:
+    """True when the address alone does not let another process in."""
+    if database is None or isinstance(database, str):
+        return "@" in (database or "")
+    settings = getattr(getattr(database, "connection_pool", None), "connection_kwargs", {})
+    return bool(settings.get("password") or settings.get("credential_provider"))
+
+
+def arrived(address: str | None, is_guarded: bool) -> str | None:
+    """The address for a cache that came from another process; its password is in our environment or nowhere."""
+    if not is_guarded:
+        return address
+    own = read_environment().url
+    if address_of(own) != address:
+        raise NoServer(
+            f"A cache at {address} came from another process, and passwords do not travel; set TASKCACHE_URL here to its "
+            "address with the password, or import the module that makes the cache."
+        )
+    return own
 
 
 def describe(opened: Opened | None, database: Any) -> str:
     """The server's name for a repr."""
-    if opened is not None:
-        return opened.station.server.url
-    if database is None:
-        return "embedded"
-    return without_password(database) if isinstance(database, str) else describe_client(database)
+    return opened.station.server.url if opened is not None else address_of(database) or "embedded"

@@ -66,6 +66,7 @@ class Keeper:
         self._woken: deque[tuple[Watch, bytes | None]] = deque()
         self._ready: deque[tuple[Watch | Pending, Any]] = deque()
         self._away: list[_Job] = []
+        self._asked: list[_Job] = []
         self._condition = threading.Condition(threading.Lock())
         self._runs = False
         self._is_closed = False
@@ -144,8 +145,13 @@ class Keeper:
     def resume(self, pending: Pending, ending: Ending | BaseException) -> None:
         """Take one more step of a call whose flight has ended."""
         if ending and not isinstance(ending, BaseException):
-            # The value is here: it settles without a round trip, in the thread that heard it.
-            self._advance(pending, ending)
+            # The value is here: it settles in the thread that heard it, nearly always without a round trip.
+            step = self._advance(pending, ending)
+            if step is not None:
+                with self._condition:
+                    self._asked.append(_Job(pending, step))
+                    self._start()
+                    self._condition.notify()
             return
         with self._condition:
             self._ready.append((pending, ending))
@@ -194,7 +200,7 @@ class Keeper:
         while True:
             with self._condition:
                 now = time.monotonic()
-                if not (self._woken or self._ready) and now < next_turn:
+                if not (self._woken or self._ready or self._asked) and now < next_turn:
                     is_idle = not (self._watches or self._away)
                     if is_idle and self._is_closed:
                         self._runs = False
@@ -205,11 +211,11 @@ class Keeper:
                 if now >= next_turn:
                     next_turn = now + TURN_S
                     todo += [(watching, None) for watching in self._watches.values() if self._is_due(watching, now)]
-                ready, away = list(self._ready), self._away
+                ready, jobs = list(self._ready), [*self._away, *self._asked]
                 self._ready.clear()
-                self._away = []
+                self._away, self._asked = [], []
             try:
-                self._turn([*todo, *ready], away)
+                self._turn([*todo, *ready], jobs)
             except Exception:  # noqa: BLE001 - this thread serves every wait of the process: it must go on
                 logger.exception("taskcache: a turn of the keeper failed")
 
@@ -230,9 +236,8 @@ class Keeper:
             return True
         return False
 
-    def _turn(self, answers: list[tuple[Watch | Pending, Any]], away: list[_Job]) -> None:
+    def _turn(self, answers: list[tuple[Watch | Pending, Any]], jobs: list[_Job]) -> None:
         """Send each of them its answer, then ask together for whatever they want next, until all of them wait."""
-        jobs = away
         while answers or jobs:
             for owner, reply in answers:
                 step = self._advance(owner, reply)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from taskcache.errors import Cancelled
+from taskcache.events import logger
 from taskcache.launcher import Launcher
 from taskcache.protocol.flight import Errand, Landing, Sighting
 from taskcache.protocol.steps import Steps
@@ -50,7 +51,10 @@ class Pending:
         if arrived is not None:
             arrived.set()
         for callback in callbacks:
-            callback(self)
+            try:
+                callback(self)
+            except Exception:  # noqa: BLE001 - it runs in the thread that serves every other wait
+                logger.exception("taskcache: a callback of a result failed")
 
     def fail(self, error: BaseException) -> None:
         self.settle(Landing(None, error, 0))

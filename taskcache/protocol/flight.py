@@ -7,9 +7,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from taskcache.codec.envelope import unpack
 from taskcache.errors import ComputationLost, DispatchFailed, UntrustedValue
+from taskcache.freshness import Verdict, judge
 from taskcache.protocol import scripts, stamps
-from taskcache.protocol.entry import EntryKey, new_token, read
+from taskcache.protocol.entry import EntryKey, new_token, read, token_bytes
 from taskcache.protocol.steps import Calls, Inquire, Launch, Pause, Steps, Wait
 from taskcache.settings import Settings
 
@@ -95,18 +97,12 @@ def obtain(
     ComputationLost when flights of this key keep vanishing.
     """
     outdated, deaths, source = "-", 0, "hit"
-    unreadable = ""
     while True:
         entry, *current = first or (yield from read((errand.key.entry, *errand.stamps)))
         first = None
         landed = yield from judged(errand, entry, current)
         if landed is not None:
             return landed.via(source)  # type: ignore[arg-type]  # grows from literals only
-        if unreadable:
-            raise ComputationLost(
-                "The worker stored a value that this process cannot read. Give both the same secret (TASKCACHE_SECRET) "
-                "and the same version of the code."
-            )
         held = yield from stamps.ensure(errand.stamps, current, errand.stamp_lifetime_ms)
         mine, named = named or new_token(), None
         reply = yield from _elect(errand, mine, entry or b"", held, outdated)
@@ -141,7 +137,12 @@ def obtain(
                     "Look for workers that are killed (memory limits, deploys) and call again."
                 )
             continue
-        unreadable = yield from _stored_by(errand, flight)
+        first = yield from read((errand.key.entry, *errand.stamps))
+        if _is_unreadable(errand, first[0], first[1:], flight):
+            raise ComputationLost(
+                "The worker stored a value that this process cannot read. Give both the same secret (TASKCACHE_SECRET) "
+                "and the same version of the code."
+            )
 
 
 def judged(errand: Errand, entry: bytes | None, current: Sequence[bytes | None]) -> Steps[Landing | None]:
@@ -197,21 +198,20 @@ def _launch(errand: Errand, token: str) -> Steps[None]:
     try:
         yield Launch(token)
     except BaseException as error:
-        told = error if isinstance(error, Exception) else ComputationLost("The caller was interrupted. Call again.")
-        yield from end(errand, token, owner="", envelope=errand.failure(told, token), ttl_ms=0)
+        # An interruption ends the flight without an answer, and one of those who wait leads the next.
+        envelope = errand.failure(error, token) if isinstance(error, Exception) else b""
+        yield from end(errand, token, owner="", envelope=envelope, ttl_ms=0)
         raise
 
 
-def _stored_by(errand: Errand, token: str) -> Steps[str]:
-    """After «look at the entry»: the token when that entry is there and still useless to us, so that we do not loop."""
-    entry, *current = yield from read((errand.key.entry, *errand.stamps))
-    if entry is None or (yield from judged(errand, entry, current)) is not None:
-        return ""
-    return token if entry[2:18] == _raw(token) and None not in current else ""
-
-
-def _raw(token: str) -> bytes:
-    return bytes.fromhex(token.replace("-", ""))
+def _is_unreadable(errand: Errand, entry: bytes | None, current: Sequence[bytes | None], token: str) -> bool:
+    """After «look at the entry»: it is there, it is current, and still it gives us nothing. Another flight would too."""
+    if entry is None or entry[2:18] != token_bytes(token) or errand.usable(entry, current) is not None:
+        return False
+    try:
+        return judge(unpack(entry), current) is Verdict.FRESH
+    except UntrustedValue:
+        return True
 
 
 def end(
@@ -354,6 +354,3 @@ def yield_back(errand: Errand, token: str, *, owner: str, in_ms: int) -> Steps[b
         resend_ms=settings.unsent_ms,
     )
     return scripts.text(reply) == "released"
-
-
-__all__ = ["Claim", "Ending", "Errand", "Landing", "Lead", "Sighting", "UntrustedValue", "obtain", "watch"]
