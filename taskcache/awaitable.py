@@ -103,13 +103,13 @@ class AwaitableAsync(Verbs[P, R]):
         invocation = function.invocation(args, kwargs)
         if calling.is_own_ancestor(invocation):
             return await driver.in_thread(lambda: function.inline(args, kwargs, invocation))
-        launcher = function.launcher(args, kwargs, invocation)
         try:
             station = await function.cache.aio.station()
             landing, first = await calling.alook(station, invocation)
             if landing is not None:
                 function.stats_counted.hits += 1
                 return Result(function, invocation, Pending.landed(landing))
+            launcher = function.launcher(args, kwargs, invocation)
             await driver.in_thread(station.keeper.inbox)
             errand = invocation.errand(station, "")
             pending = Pending(obtain(errand, first), errand, launcher)

@@ -119,13 +119,14 @@ class AsyncFunction(Function[P, R]):
         invocation = self.invocation(args, kwargs)
         if calling.is_own_ancestor(invocation):
             return self.inline(args, kwargs, invocation)
-        launcher = self.launcher(args, kwargs, invocation)
         try:
             station = cache.station
             landing, first = calling.look(station, invocation)
             if landing is not None:
                 self.stats_counted.hits += 1
                 return Result(self, invocation, Pending.landed(landing))
+            # Before anything is elected: an argument that cannot travel is an error of this call alone.
+            launcher = self.launcher(args, kwargs, invocation)
             errand = invocation.errand(station, "")
             pending = Pending(obtain(errand, first), errand, launcher)
             with station.watched():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -17,6 +17,7 @@ from taskcache.drivers import blocking
 from taskcache.errors import UsageError
 from taskcache.invocation import Invocation
 from taskcache.keys.binding import Binding, compile_binding
+from taskcache.mapping import Batch, BoundCall, bound
 from taskcache.options import Options
 from taskcache.origin import Origin, origin_of
 from taskcache.primitives import Entry, invalidated, looked_up, stored
@@ -176,6 +177,30 @@ class Function(Generic[P, R]):
         """Call the function itself."""
         value: R = self.origin.fn(*args, **kwargs)
         return value
+
+    # -- many calls at once ---------------------------------------------------------------------------
+
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> BoundCall:
+        """The arguments of one call, for `starmap` and `warm`; calls nothing."""
+        return BoundCall(args, kwargs)
+
+    def map(self, values: Iterable[Any]) -> Batch[R]:
+        """Call the function with each value; hits come in one round trip, the input is read as it is needed."""
+        return Batch(self, (BoundCall((value,), {}) for value in values))
+
+    def starmap(self, calls: Iterable[tuple[Any, ...] | BoundCall]) -> Batch[R]:
+        """Call the function with each tuple of arguments, or with what `fn.call(...)` gave."""
+        return Batch(self, bound(calls))
+
+    def warm(self, calls: Iterable[tuple[Any, ...] | BoundCall], force: bool = False) -> Batch[R]:
+        """Have these calls computed if they are not stored, or in any case with `force`; waits for none of them."""
+        wanted = list(bound(calls))
+        if force:
+            for each in wanted:
+                self.bust(*each.args, **each.kwargs)
+        batch: Batch[R] = Batch(self, iter(wanted))
+        batch.begin()
+        return batch
 
     def stats(self) -> dict[str, float]:
         """What this process counted for this function since it started."""

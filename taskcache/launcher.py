@@ -14,6 +14,9 @@ class Launcher(Protocol):
     def inquire(self, token: str) -> BaseException | None:
         """Say why a task ended outside of the protocol (unknown, revoked, expired), or None while nothing is known."""
 
+    def note_served(self) -> None:
+        """Hear that a computation which this launcher sent was seen to run or has ended: somebody takes the tasks."""
+
     def revoke(self, token: str) -> None:
         """Ask for the end of a task that nobody waits for any more."""
 

@@ -40,6 +40,8 @@ class Watch:
         self.steps: Steps[Any] = watch(errand, token, leads=leads, noticed=self._notice, launches=launcher is not None)
 
     def _notice(self, sighting: Sighting) -> None:
+        if sighting.state == "running" and self.launcher is not None:
+            self.launcher.note_served()
         for _, noticed in list(self.followers):
             noticed(sighting)
 
@@ -318,6 +320,8 @@ class Keeper:
                 del self._watches[watching.token]
             followers, watching.followers = watching.followers, []
             watching.ended = True
+        if isinstance(ending, bytes) and watching.launcher is not None:
+            watching.launcher.note_served()
         for heard, _ in followers:
             heard(ending)
 

@@ -32,6 +32,8 @@ from taskcache.protocol.steps import Call
 # Long enough for a slow network, short enough that a caller is told before its user gives up.
 CONNECT_TIMEOUT_S: Final = 3.0
 REPLY_TIMEOUT_S: Final = 5.0
+# More threads than that queue for a connection. redis-py's own default refuses the 101st caller of a herd.
+CONNECTIONS: Final = 64
 # Errors that say «not now»: the server is full, loading, a replica, or busy with somebody's script.
 _REFUSALS = ("OOM", "READONLY", "LOADING", "BUSY", "MASTERDOWN", "NOREPLICAS", "MISCONF", "CLUSTERDOWN", "TRYAGAIN")
 
@@ -194,13 +196,16 @@ def _from_url(url: str) -> Any:
         )
     address = re.sub(r"^valkey(s?)://", r"redis\1://", url)
     try:
-        return redis.Redis.from_url(
+        pool = BlockingConnectionPool.from_url(
             address,
+            max_connections=CONNECTIONS,
+            timeout=REPLY_TIMEOUT_S,
             socket_connect_timeout=CONNECT_TIMEOUT_S,
             socket_timeout=REPLY_TIMEOUT_S,
             # One quick second try: a connection that died while idle is no reason to compute without the cache.
             retry=Retry(ExponentialBackoff(cap=0.2, base=0.05), 1),
         )
+        return redis.Redis.from_pool(pool)
     except ValueError as error:
         raise UsageError(f"{without_password(url)!r} is not a Redis URL ({error})") from error
 

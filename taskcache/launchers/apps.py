@@ -44,7 +44,8 @@ def resolve(cache: Cache, name: str) -> Any:
     None when nothing is configured and the cache stands on a private server, which has an app of its own.
     """
     app = running_app()
-    if app is not None:
+    # What runs in a local worker is sent as by the process that owns the worker, which has the same apps.
+    if app is not None and not _is_private(app):
         return app
     if cache.app is not None:
         return _find(cache)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # A queue that nobody serves is an operator's mistake far more often than a long queue, after this long.
 UNSERVED_S: Final = 10.0
+# When each queue was last seen to be served, by any call of this process.
+_served_at: dict[tuple[int, str], float] = {}
 
 
 class CeleryLauncher:
@@ -89,7 +91,8 @@ class CeleryLauncher:
         """Look at Celery's own state of a task that nobody has claimed."""
         if self._sealed is None:
             return None
-        if self._sent_at and time.monotonic() - self._sent_at > UNSERVED_S:
+        seen_at = max(self._sent_at, _served_at.get(self._queue_id, 0.0))
+        if self._sent_at and time.monotonic() - seen_at > UNSERVED_S:
             self._warn_unserved()
         backend = self._task.backend
         if isinstance(backend, DisabledBackend):
@@ -116,9 +119,21 @@ class CeleryLauncher:
             return ComputationLost(f"{name} failed before it was begun ({kind}: {result}).")
         return None
 
+    def note_served(self) -> None:
+        """A long queue is not an unserved one."""
+        _served_at[self._queue_id] = time.monotonic()
+
+    @property
+    def _queue_id(self) -> tuple[int, str]:
+        return id(self._task.app), self._queue
+
+    @property
+    def _queue(self) -> str:
+        queue: str = self._function.options.celery.get("queue") or self._task.app.conf.task_default_queue
+        return queue
+
     def _warn_unserved(self) -> None:
-        app = self._task.app
-        queue = self._function.options.celery.get("queue") or app.conf.task_default_queue
+        app, queue = self._task.app, self._queue
         warn_once(
             f"unserved {queue}",
             "taskcache: calls have waited %d s in the queue %r and no worker has taken them; "

@@ -16,7 +16,6 @@ from taskcache.launchers.serializer import SealedArguments
 if TYPE_CHECKING:
     from taskcache.cache import Cache
     from taskcache.decorators import AsyncFunction
-    from taskcache.embedded.worker import LocalWorker
     from taskcache.invocation import Invocation
 
 # The task that runs any function: it arrives in the message, signed with this user's secret.
@@ -27,13 +26,28 @@ _apps: dict[tuple[int, str], Any] = {}
 _lock = threading.Lock()
 
 
+# The app of this process when it is a local worker itself: what its tasks call goes to its own queue.
+_served: Any = None
+
+
 def app_of(cache: Cache) -> Any:
     """The Celery app of this process for its private server, with a queue of its own."""
+    if _served is not None:
+        return _served
     url = cache.embedded.broker_url
     with _lock:
         app = _apps.get((os.getpid(), url))
         if app is None:
             app = _apps[os.getpid(), url] = make_app(url, f"taskcache-local-{os.getpid()}")
+            # The first cache's: a worker that is started anew for every other secret would end what it is computing.
+            app.taskcache_secrets = cache.settings.secrets
+    return app
+
+
+def serve(app: Any) -> Any:
+    """Say that this process is the local worker of `app`."""
+    global _served
+    _served = app
     return app
 
 
@@ -75,7 +89,7 @@ class LocalLauncher(CeleryLauncher):
         self._app = app
 
     def launch(self, token: str) -> None:
-        ensure_worker(self._function.cache, self._app)
+        ensure_worker(self._app)
         super().launch(token)
 
     def _header(self, token: str) -> dict[str, Any]:
@@ -89,7 +103,7 @@ class LocalLauncher(CeleryLauncher):
     def inquire(self, token: str) -> BaseException | None:
         """Look after the worker too: one that has died is started again, and one that cannot live ends the wait."""
         if self._sent_at:
-            status = ensure_worker(self._function.cache, self._app).exit_status
+            status = ensure_worker(self._app)
             if status is not None:
                 return ComputationLost(f"The local worker ended with status {status}; its output says why. Call again.")
         return super().inquire(token)
@@ -98,21 +112,18 @@ class LocalLauncher(CeleryLauncher):
         """The worker is ours and starts by itself."""
 
 
-def ensure_worker(cache: Cache, app: Any) -> LocalWorker:
-    """Start the worker of this process, unless it runs; what it prints is shown here."""
+def ensure_worker(app: Any) -> int | None:
+    """Start the worker of this process, unless it runs or we are it; its exit status when it cannot live."""
+    if app is _served:
+        return None
     from taskcache.embedded.worker import ensure_worker as start
 
-    server = cache.embedded
     queue = app.conf.task_default_queue
-    return start(
-        ["-A", WORKER, "worker", "-Q", queue],
-        environment={
-            "TASKCACHE_URL": server.url,
-            "TASKCACHE_SECRET": server.secret.decode(),
-            "TASKCACHE_LOCAL_BROKER": server.broker_url,
-            "TASKCACHE_LOCAL_QUEUE": queue,
-        },
-    )
+    # No TASKCACHE_URL: the worker joins the same private server as a user of its own, so it pickles as we do.
+    environment = {"TASKCACHE_LOCAL_BROKER": app.conf.broker_url, "TASKCACHE_LOCAL_QUEUE": queue}
+    if app.taskcache_secrets:
+        environment["TASKCACHE_SECRET"] = b",".join(app.taskcache_secrets).decode()
+    return start(["-A", WORKER, "worker", "-Q", queue], environment=environment).exit_status
 
 
 def _never_here(*args: Any) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from celery import shared_task
 from celery._state import connect_on_app_finalize
 
+from taskcache.errors import NoCeleryApp
 from taskcache.launchers import apps, local, serializer
 from taskcache.launchers.celery import CeleryLauncher
 from taskcache.launchers.task import FlightTask, seal_call, task_body
@@ -70,7 +71,10 @@ def task(function: AsyncFunction[Any, Any]) -> Any:
     """The Celery task of the app that calls of this function are sent with."""
     app = apps.resolve(function.cache, function.name)
     if app is None:
-        app = local.app_of(function.cache)
+        raise NoCeleryApp(
+            f"{function.name}: `.task`, `.delay()` and canvas name a task that workers have to know, and the local worker "
+            "knows none by name; call the function instead, or pass Cache(app=app) and start a worker."
+        )
     return task_of(app, function)
 
 
@@ -94,5 +98,5 @@ def launcher(
     app = apps.resolve(function.cache, function.name)
     if app is None:
         return local.LocalLauncher(function, args, kwargs, invocation, above)
-    sealed = None if app.conf.task_always_eager else seal_call(function, args, kwargs)
+    sealed = seal_call(function, args, kwargs)
     return CeleryLauncher(task_of(app, function), function, (args, kwargs), sealed, invocation, above)

@@ -24,7 +24,7 @@ class SealedArguments(bytes):
 
 def dumps(body: Any) -> bytes:
     """
-    Write the body of a task message: args, kwargs and Celery's embed.
+    Write the body of a task message: args, kwargs and Celery's embed; for an eager task it is args and kwargs alone.
 
     The embed holds signatures, which are dicts of a class of their own: only their content travels.
     """
@@ -34,19 +34,19 @@ def dumps(body: Any) -> bytes:
 def loads(data: Any) -> Any:
     """Read a task message; sealed arguments stay sealed here, since this is the worker's main process too."""
     body = typed.decode(bytes(data))
-    if not isinstance(body, list | tuple) or len(body) != 3:
+    if not isinstance(body, list | tuple) or len(body) not in (2, 3):
         raise UntrustedValue("a message that is not one of ours")
-    args, kwargs, embed = body
+    args, *rest = body
     if isinstance(args, dict):
-        return (SealedArguments(args["sealed"]),), kwargs, embed
-    return args, kwargs, embed
+        args = (SealedArguments(args["sealed"]),)
+    return args, *rest
 
 
 def _plain(value: Any, sealed: bool = False) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
-    if sealed and isinstance(value, list | tuple) and len(value) == 3 and is_sealed(value[0]):
-        return [{"sealed": bytes(value[0][0])}, _plain(value[1]), _plain(value[2])]
+    if sealed and isinstance(value, list | tuple) and is_sealed(value[0]):
+        return [{"sealed": bytes(value[0][0])}, *map(_plain, value[1:])]
     if isinstance(value, SealedArguments):
         return bytes(value)
     if isinstance(value, list):

@@ -9,14 +9,15 @@ from typing import Any
 from celery.utils.time import get_exponential_backoff_interval
 
 from taskcache.cache import Cache
+from taskcache.errors import ComputationLost, UntrustedValue
 from taskcache.launchers import serializer
-from taskcache.launchers.local import RUN, make_app
+from taskcache.launchers.local import RUN, make_app, serve
 from taskcache.launchers.task import HEADER, FlightTask
 from taskcache.worker.coroutines import run_to_end
-from taskcache.worker.execution import execute
+from taskcache.worker.execution import execute, header_of, refuse
 
 # The owner gives these to its worker; nobody else sets them.
-app = make_app(os.environ["TASKCACHE_LOCAL_BROKER"], os.environ["TASKCACHE_LOCAL_QUEUE"])
+app = serve(make_app(os.environ["TASKCACHE_LOCAL_BROKER"], os.environ["TASKCACHE_LOCAL_QUEUE"]))
 cache = Cache()
 
 
@@ -24,6 +25,8 @@ class LocalTask(FlightTask):
     """Runs whatever function its message brings; messages are signed with the secret of this user's private server."""
 
     abstract = True
+    # Its caller raises the error; a second traceback in the middle of somebody's prompt helps nobody.
+    throws = (Exception,)
 
     def function_for(self, request: dict[str, Any]) -> Any:
         """A stand-in for the function, for the main process, which opens no message."""
@@ -31,7 +34,12 @@ class LocalTask(FlightTask):
         return _Sent(cache_named(header.get("cache", "cache")), request.get("shadow") or RUN)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        message: Any = cache.codec.open_message(args[0])
+        try:
+            message: Any = cache.codec.open_message(args[0])
+        except UntrustedValue as error:
+            header = header_of(self.request)
+            sent = _Sent(cache_named(header.get("cache", "cache")), self.request.shadow or RUN)
+            raise refuse(sent, header, _unopened(error)) from error
         function, call_args, call_kwargs = message
         options = function.options.celery
         retried = tuple(options.get("autoretry_for", ()))
@@ -44,6 +52,13 @@ class LocalTask(FlightTask):
                 raise self.retry(exc=error, **_retry_options(options, self.request.retries)) from error
 
         return execute(self, body, call_args, call_kwargs, function)
+
+
+def _unopened(error: UntrustedValue) -> ComputationLost:
+    return ComputationLost(
+        f"The local worker cannot open the function it was sent ({error}); define what it needs in a module that both can "
+        "import, and give all caches of one process the same secret."
+    )
 
 
 class _Sent:

@@ -57,10 +57,9 @@ class FlightRequest(Request):
     def _place(self, key: str) -> EntryKey:
         return EntryKey.of(f"{self.function.cache.name}:{key}".encode("utf-8", "surrogatepass"))
 
-    def info(self, safe: bool = False) -> dict[str, Any]:
+    def info(self, safe: bool = False) -> Any:
         """What `celery inspect` shows: arguments as the caller described them, since only the body opens them."""
-        info: dict[str, Any] = super().info(safe=safe or is_sealed(self._args))
-        return info
+        return super().info(safe=safe or is_sealed(self._args))
 
     # -- it runs --------------------------------------------------------------------------------------
 

@@ -19,9 +19,9 @@ class Herd:
 
     def __init__(self, url: str, name: str, size: int) -> None:
         self.cache = Cache(url, name=name, default_timeout=60)
-        self.counters = redis.Redis.from_url(url)
+        self.counters = redis.Redis.from_url(url, max_connections=500)
         self.size = size
-        self.cold = self.cache.cached(name="cold")(self._cold)
+        self.cold = self.cache.cached(name="cold", version=1)(self._cold)
 
     def count(self, what: str) -> int:
         """Add one to a counter of this herd, and give its new value."""

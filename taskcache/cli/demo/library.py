@@ -12,7 +12,7 @@ from typing import Final
 # Tests hold files that are broken on purpose, and the last two are not the standard library's.
 SKIPPED: Final = frozenset({"test", "tests", "idle_test", "__pycache__", "site-packages", "dist-packages"})
 # Enough to see something, few enough to wait for: `--quick`.
-QUICK: Final = 60
+QUICK: Final = 100
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,19 +59,26 @@ class Screen:
 
     def most_complex(self, found: dict[Module, Measure]) -> None:
         """Print the modules with the most branches."""
-        table = _table("module", "lines", "functions", "branches", "per function", "nesting", "longest function")
+        # Narrow, to fit the 80 columns that a file is taken to have.
+        titles = ("lines", "functions", "branches", "each", "depth", "longest", "imports")
+        table = _table("module", *titles, gap=0)
         for module in sorted(found, key=lambda module: -found[module].branches)[:SHOWN]:
             measure = found[module]
             table.add_row(
                 module.name,
-                f"{measure.lines:,}",
+                str(measure.lines),
                 str(measure.functions),
                 str(measure.branches),
                 f"{measure.branches_per_function:.1f}",
                 str(measure.deepest_nesting),
-                f"{measure.longest_function.rpartition('.')[2]} {measure.longest_lines}",
+                str(measure.longest_lines),
+                str(len(measure.imports)),
             )
         self._console.print(table)
+        busy = max(found, key=lambda module: found[module].busiest_branches)
+        long = max(found, key=lambda module: found[module].longest_lines)
+        self.say(f"Most branches: {found[busy].busiest_function} in {busy.name} ({found[busy].busiest_branches})")
+        self.say(f"Most lines:    {found[long].longest_function} in {long.name} ({found[long].longest_lines})")
 
     def summary(self, phases: list[Phase]) -> None:
         """Print what every phase came to."""
@@ -89,9 +96,10 @@ class Screen:
         self._console.print(table)
 
 
-def _table(first: str, *numbers: str) -> Table:
-    table = Table(box=box.SIMPLE, pad_edge=False)
-    table.add_column(first, overflow="fold")
+def _table(first: str, *numbers: str, gap: int = 1) -> Table:
+    # A divider takes a column besides the gap.
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, gap, 0, 0))
+    table.add_column(first, overflow="ellipsis", no_wrap=True, max_width=27)
     for title in numbers:
-        table.add_column(title, justify="right")
+        table.add_column(title, justify="right", no_wrap=True)
     return table

@@ -34,6 +34,7 @@ def run(*, is_quick: bool, workers: int, screen: Screen | None = None) -> int:
     """Run the demo; gives the exit status, 0 only if each count was right."""
     screen = screen or Screen()
     _forget_other_apps()
+    _clean_up_when_ended()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="taskcache-demo-"))).resolve()
         modules = copy_library(folder, is_quick=is_quick)
@@ -143,6 +144,9 @@ def _forget_other_apps() -> None:
     """Celery's own variables win over what an app says, and here they are meant for another app."""
     for name in [name for name in os.environ if name.startswith("CELERY_")]:
         del os.environ[name]
+
+
+def _clean_up_when_ended() -> None:
     # A session of its own keeps Ctrl-C from the workers, so whatever ends us has to pass through the cleaning up.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))

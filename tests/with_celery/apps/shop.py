@@ -245,3 +245,8 @@ if "old" not in os.environ.get("SHOP_CODE", ""):
 @cache.cache_async(timeout=60, version=2 if "other" in os.environ.get("SHOP_CODE", "") else 1)
 def versioned(name: str) -> str:
     return name
+
+
+@cache.cache_async(timeout=60)
+def nested_flaky(name: str) -> str:
+    return f"nested {flaky(name, 2)()}"

@@ -1,0 +1,235 @@
+"""This is where many calls of one function are made together: hits in one round trip, misses elected in one pipeline."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from taskcache import calling
+from taskcache.batch import gather
+from taskcache.drivers import asyncio as driver
+from taskcache.drivers import together
+from taskcache.drivers.pending import Pending
+from taskcache.errors import NoServer, UsageError
+from taskcache.invocation import Invocation
+from taskcache.protocol.flight import Extra, Landing, obtain
+from taskcache.protocol.steps import Call, Launch
+from taskcache.result import Result
+from taskcache.settings import Duration
+
+if TYPE_CHECKING:
+    from taskcache.decorators import AsyncFunction, CachedFunction
+    from taskcache.drivers.station import Station
+    from taskcache.launcher import Launcher
+
+R = TypeVar("R")
+
+# Calls that are looked up together: enough that a round trip is shared, few enough that memory stays small.
+WINDOW = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class BoundCall:
+    """The arguments of one call, as `fn.call(...)` gives them to `starmap` and `warm`."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+class Batch(Generic[R]):
+    """
+    The results of many calls, in the order of the input.
+
+    Iterate, with `for` or `async for`, to take each `Result` as soon as its window has been looked up: the input is read
+    as you go, so that it may be endless. Or call it, or await it, for the list of all values. One failing call does not
+    fail the others: its own result raises.
+    """
+
+    def __init__(self, function: Any, calls: Iterator[BoundCall]) -> None:
+        self._function = function
+        self._calls = calls
+        self._ready: deque[Result[R]] = deque()
+        self._is_read = False
+        self.started = 0
+        self.hits = 0
+        self.done = 0
+        self.failed = 0
+
+    def __iter__(self) -> Iterator[Result[R]]:
+        while self._fill():
+            yield self._ready.popleft()
+
+    async def __aiter__(self) -> AsyncIterator[Result[R]]:
+        while await driver.in_thread(self._fill) if not self._ready else True:
+            yield self._ready.popleft()
+
+    def _fill(self) -> bool:
+        """Look up the next window when the last one is nearly used up; False at the end of the input."""
+        while not self._is_read and len(self._ready) <= WINDOW // 2:
+            window = []
+            for call in self._calls:
+                window.append(call)
+                if len(window) == WINDOW:
+                    break
+            self._is_read = len(window) < WINDOW
+            for result in start(self._function, window):
+                self.started += 1
+                self.hits += result.ready() and result.source == "hit"
+                result.add_done_callback(self._count)
+                self._ready.append(result)
+        return bool(self._ready)
+
+    def _count(self, result: Result[R]) -> None:
+        self.done += 1
+        self.failed += result.exception is not None
+
+    def __call__(self, block: bool = True, timeout: Duration | None = None) -> list[R]:
+        """All values, in order; raises the first error in that order, or NotReady after `timeout` seconds."""
+        return self.all()(block, timeout)
+
+    def begin(self) -> None:
+        """Begin every call of the input, without waiting for any."""
+        self._ready.extend([*self])
+
+    def all(self) -> Result[list[R]]:
+        """Begin every call that is left and gather them."""
+        return gather(list(self))
+
+    def __await__(self) -> Any:
+        return self._wait().__await__()
+
+    async def _wait(self) -> list[R]:
+        return await gather([result async for result in self])
+
+    def __repr__(self) -> str:
+        return f"<Batch {self._function.name} {self.done}/{self.started} done, {self.hits} hits, {self.failed} failed>"
+
+
+def bound(calls: Iterable[Any]) -> Iterator[BoundCall]:
+    """The calls that `starmap` and `warm` were given: tuples of arguments, or what `fn.call(...)` gave."""
+    for call in calls:
+        if isinstance(call, BoundCall):
+            yield call
+        elif isinstance(call, tuple | list):
+            yield BoundCall(tuple(call), {})
+        else:
+            raise UsageError(f"starmap takes tuples of arguments or fn.call(...), not {type(call).__name__}; see map")
+
+
+def start(function: Any, window: list[BoundCall]) -> list[Result[Any]]:
+    """Begin a window of calls; each gets a result, whatever becomes of it."""
+    if not window:
+        return []
+    if function.cache.debug:
+        return [_alone(function, call) for call in window]
+    invocations = [_described(function, call) for call in window]
+    try:
+        station = function.cache.station
+        landings = _look(station, [each for each in invocations if isinstance(each, Invocation)])
+        found = iter(landings)
+        looked = [next(found) if isinstance(each, Invocation) else each for each in invocations]
+        if function.decorator == "cached":
+            return [_cached(function, call, each) for call, each in zip(window, looked, strict=True)]
+        return _begin(function, station, window, looked)
+    except NoServer as error:
+        calling.note_degraded(function, error)
+        return [_alone(function, call) for call in window]
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    invocation: Invocation
+    landing: Landing | None
+    first: tuple[bytes | None, ...]
+
+
+def _described(function: Any, call: BoundCall) -> Invocation | Exception:
+    try:
+        invocation: Invocation = function.invocation(call.args, call.kwargs)
+        return invocation
+    except Exception as error:  # noqa: BLE001 - the error of this call alone
+        return error
+
+
+def _look(station: Station, invocations: list[Invocation]) -> list[_Look]:
+    """Read all entries and their stamps in one round trip."""
+    stamps = tuple(dict.fromkeys(stamp for each in invocations for stamp in each.stamps))
+    if not invocations:
+        return []
+    station.check()
+    with station.watched():
+        keys = (*stamps, *(each.redis_key for each in invocations))
+        replies: list[bytes | None] = station.server.call(Call("MGET", keys))
+    current = dict(zip(stamps, replies, strict=False))
+    looks = []
+    for invocation, entry in zip(invocations, replies[len(stamps) :], strict=True):
+        held = tuple(current[stamp] for stamp in invocation.stamps)
+        landing = invocation.usable(entry, held)
+        looks.append(_Look(invocation, None if isinstance(landing, Extra) else landing, (entry, *held)))
+    return looks
+
+
+def _alone(function: Any, call: BoundCall) -> Result[Any]:
+    """Compute one call here, without the cache."""
+    try:
+        value = function.origin.fn(*call.args, **call.kwargs)
+        landing = Landing(driver.run_to_end(value) if function.origin.is_coroutine else value, None, 0, "inline")
+    except Exception as error:  # noqa: BLE001 - delivered by the result
+        landing = Landing(None, error, 0, "inline")
+    return Result(function, None, Pending.landed(landing))
+
+
+def _cached(function: CachedFunction[Any, Any], call: BoundCall, look: _Look | Exception) -> Result[Any]:
+    if isinstance(look, Exception):
+        return Result(function, None, Pending.landed(Landing(None, look, 0)))
+    if look.landing is not None:
+        function.stats_counted.hits += 1
+        return Result(function, look.invocation, Pending.landed(look.landing))
+    try:
+        value = calling.answer(function, look.invocation, call.args, call.kwargs)
+        landing = Landing(value, None, 0, "inline")
+    except Exception as error:  # noqa: BLE001 - delivered by the result
+        landing = Landing(None, error, 0, "inline")
+    return Result(function, look.invocation, Pending.landed(landing))
+
+
+def _begin(
+    function: AsyncFunction[Any, Any], station: Station, window: list[BoundCall], looked: list[_Look | Exception]
+) -> list[Result[Any]]:
+    """Elect all misses side by side; each that leads is sent to its queue."""
+    results: list[Result[Any] | None] = []
+    misses: list[tuple[int, Pending, Launcher, _Look]] = []
+    for place, (call, look) in enumerate(zip(window, looked, strict=True)):
+        if isinstance(look, Exception):
+            results.append(Result(function, None, Pending.landed(Landing(None, look, 0))))
+            continue
+        if look.landing is not None:
+            function.stats_counted.hits += 1
+            results.append(Result(function, look.invocation, Pending.landed(look.landing)))
+            continue
+        function.stats_counted.misses += 1
+        results.append(None)
+        try:
+            launcher = function.launcher(call.args, call.kwargs, look.invocation)
+        except Exception as error:  # noqa: BLE001 - the error of this call alone
+            results[place] = Result(function, None, Pending.landed(Landing(None, error, 0)))
+            continue
+        errand = look.invocation.errand(station, "")
+        misses.append((place, Pending(obtain(errand, look.first), errand, launcher), launcher, look))
+
+    def launch(place: int, step: Launch) -> None:
+        misses[place][2].launch(step.token)
+
+    stopped = together.run_until_waits([pending.steps for _, pending, _, _ in misses], station.server, launch)
+    for (place, pending, _, look), at in zip(misses, stopped, strict=True):
+        if at.wait is not None:
+            station.keeper.adopt(pending, at.wait)
+        elif at.error is not None:
+            pending.fail(at.error)
+        else:
+            pending.settle(at.value)
+        call = window[place]
+        results[place] = Result(function, look.invocation, pending, (call.args, call.kwargs))
+    return [result for result in results if result is not None]

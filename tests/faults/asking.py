@@ -1,0 +1,123 @@
+"""This is where a client process asks: calls in threads of their own, whose answers and times are kept."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import threading
+import time
+from typing import Any
+
+from taskcache.events import Event, listen, logger
+from tests.faults import app
+
+# What happened in this process, by kind.
+events: dict[str, int] = {}
+_asked: list[Asked] = []
+
+
+class Asked:
+    """One call, asked for in a thread of its own."""
+
+    def __init__(self, function: str, name: str, timeout: float) -> None:
+        self.task_id: str | None = None
+        self.result: Any = None
+        self.begun = threading.Event()
+        self.answer: tuple[str, str, float] | None = None
+        self.thread = threading.Thread(target=self._ask, args=(function, name, timeout), daemon=True)
+        self.thread.start()
+
+    def _ask(self, function: str, name: str, timeout: float) -> None:
+        try:
+            value = self._value(function, name, timeout)
+            told = value.decode() if isinstance(value, bytes) else str(value)
+            self.answer = ("value", told[:100].strip(), time.monotonic())
+        except BaseException as error:
+            self.answer = (type(error).__name__, str(error), time.monotonic())
+        finally:
+            self.begun.set()
+
+    def _value(self, function: str, name: str, timeout: float) -> Any:
+        kind, _, plain = function.partition(".")
+        if kind == "plain":
+            self.result = app.app.tasks[function].delay(name)
+            self.task_id = self.result.id
+            self.begun.set()
+            return self.result.get(timeout=timeout)
+        if kind == "aio":
+            return asyncio.run(self._awaited(plain, name, timeout))
+        called = getattr(app, function)
+        if function == "here":
+            return called(name)
+        self.result = called(name)
+        self.task_id = self.result.task_id
+        self.begun.set()
+        return self.result(timeout=timeout)
+
+    async def _awaited(self, function: str, name: str, timeout: float) -> Any:
+        self.result = await getattr(app, function).aio(name)
+        self.task_id = self.result.task_id
+        self.begun.set()
+        return await self.result.wait(timeout=timeout)
+
+
+def ask(function: str, name: str, timeout: float = 60) -> int:
+    """Call `function(name)` in a thread; `plain.f` is the Celery task of f, `aio.f` awaits f on a loop of its own."""
+    _asked.append(Asked(function, name, timeout))
+    return len(_asked) - 1
+
+
+def begun(ticket: int) -> str | None:
+    """Wait until the call has given its Result, or its error; gives the task's id."""
+    _asked[ticket].begun.wait(60)
+    return _asked[ticket].task_id
+
+
+def answer(ticket: int, timeout: float = 90) -> tuple[str, str, float] | None:
+    """What the call gave: "value" or the error's name, what it said, and when (monotonic, the same in all processes)."""
+    _asked[ticket].thread.join(timeout)
+    return _asked[ticket].answer
+
+
+def is_answered(ticket: int) -> bool:
+    """True when the answer is there."""
+    return _asked[ticket].answer is not None
+
+
+def interrupt(ticket: int) -> None:
+    """Raise KeyboardInterrupt in the thread of a call, as Ctrl-C does in a main thread."""
+    thread = _asked[ticket].thread.ident
+    assert thread is not None
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(KeyboardInterrupt))
+
+
+def send_again(ticket: int) -> None:
+    """Send the message of a call once more, as a broker that repeats itself does."""
+    pending = _asked[ticket].result._pending
+    pending.launcher.launch(pending.token)
+
+
+class _Kept(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+_kept = _Kept()
+
+
+def warnings() -> list[str]:
+    """What taskcache has logged in this process."""
+    return _kept.lines
+
+
+def _count(event: Event) -> None:
+    events[event.kind] = events.get(event.kind, 0) + 1
+
+
+listen(_count)
+logger.addHandler(_kept)

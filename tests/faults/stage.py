@@ -1,0 +1,162 @@
+"""This is where the servers, workers and clients of the scenarios live, and where they are healed in between."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from typing import Any
+
+import redis
+
+from tests.nodes.prompt import Prompt
+from tests.nodes.proxy import FaultProxy
+from tests.nodes.server import ValkeyNode
+from tests.nodes.waiting import wait_until
+from tests.nodes.workers import Pool, WorkerNode
+from tests.with_celery.apps.ledger import Ledger
+
+APP = "tests.faults.app"
+SECRET = "a secret of the faults and long enough"
+LONG_S = 40.0
+
+
+class Client(Prompt):
+    """A process that asks for values; it may be killed, interrupted and forked."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        super().__init__(f"import os; os.environ.update({dict(env)!r})\nfrom tests.faults.asking import *")
+
+    def exited(self) -> int:
+        """End with the end of input and give the exit code."""
+        self.exit()
+        code = self.process.returncode
+        assert code is not None
+        return code
+
+
+class Stage:
+    """Three servers (cache, broker, ledger with result backend), a proxy before cache and broker, and who uses them."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self.cache = self._stack.enter_context(ValkeyNode())
+        self.broker = self._stack.enter_context(ValkeyNode())
+        self.calm = self._stack.enter_context(ValkeyNode())
+        # The clients' network; workers are nearer to the servers.
+        self.cache_net = self._stack.enter_context(FaultProxy("127.0.0.1", self.cache.port))
+        self.broker_net = self._stack.enter_context(FaultProxy("127.0.0.1", self.broker.port))
+        self.ledger = Ledger(self.calm.url(1))
+        self._workers: dict[tuple[Any, ...], WorkerNode] = {}
+        self._clients: list[Client] = []
+
+    def __enter__(self) -> Stage:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End everything."""
+        for worker in self._workers.values():
+            worker.close()
+        for client in self._clients:
+            if client.process.returncode is None:
+                client.kill()
+        self._stack.close()
+
+    # -- who uses it
+
+    def env(self, *, queue: str, through_proxy: bool, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The environment of a process of the application."""
+        cache, broker = self.cache.url(), self.broker.url()
+        if through_proxy:
+            cache, broker = self.cache_net.url(cache), self.broker_net.url(broker)
+        own = {"FAULTS_CACHE": cache, "FAULTS_BROKER": broker, "FAULTS_QUEUE": queue, "FAULTS_SECRET": SECRET}
+        return {**own, "FAULTS_BACKEND": self.calm.url(), "FAULTS_LEDGER": self.calm.url(1), **(more or {})}
+
+    def worker(
+        self, pool: Pool, queue: str, *, concurrency: int = 2, number: int = 0, env: Mapping[str, str] | None = None
+    ) -> WorkerNode:
+        """A running worker: the one that ran already, when nobody has killed it."""
+        name = (pool, queue, concurrency, number, tuple(sorted((env or {}).items())))
+        found = self._workers.get(name)
+        if found is not None and found.is_running:
+            return found
+        if found is not None:
+            found.close()
+        full = self.env(queue=queue, through_proxy=False, more=env)
+        node = WorkerNode(APP, pool=pool, concurrency=concurrency, env=full)
+        self._workers[name] = node
+        return node.start()
+
+    def dismiss(self, queue: str) -> None:
+        """End the workers of a queue."""
+        for name in [name for name in self._workers if name[1] == queue]:
+            self._workers.pop(name).close()
+
+    def clients(self, count: int, queue: str, conf: Mapping[str, Any] | None = None) -> list[Client]:
+        """New client processes, which boot side by side."""
+        more = {"FAULTS_CONF": json.dumps(conf)} if conf else None
+        env = self.env(queue=queue, through_proxy=True, more=more)
+        clients = [Client(env) for _ in range(count)]
+        self._clients += clients
+        return clients
+
+    # -- between scenarios
+
+    def heal(self) -> None:
+        """Make everything well again, whatever was done to it."""
+        for net in (self.cache_net, self.broker_net):
+            net.delay, net.blackhole, net.refuse, net.truncate_after = 0.0, False, False, None
+        for node in (self.cache, self.broker):
+            if not node.is_running:
+                node.start()
+            with suppress(Exception):
+                node.resume()
+            with node.client() as client:
+                _make_well(client)
+        for client_process in self._clients:
+            if client_process.process.returncode is None:
+                client_process.kill()
+        self._clients.clear()
+        for name, worker in list(self._workers.items()):
+            if worker.is_running:
+                worker.resume()
+            else:
+                worker.close()
+                del self._workers[name]
+
+    def wait_workers_connected(self) -> None:
+        """After a broker was away: wait until each worker reads its queue again."""
+        with self.broker.client() as client:
+
+            def reading() -> bool:
+                readers = [each for each in client.client_list() if each["cmd"].lower() == "brpop"]
+                return len(readers) >= sum(worker.is_running for worker in self._workers.values())
+
+            wait_until(reading, "the workers to read their queues again", 60)
+
+    def messages(self, queue: str) -> int:
+        """How many messages wait in a queue."""
+        with self.broker.client() as client:
+            return int(client.llen(queue))
+
+
+def _make_well(client: redis.Redis) -> None:
+    for command in (["CLIENT", "UNPAUSE"], ["SCRIPT", "KILL"], ["REPLICAOF", "NO", "ONE"]):
+        with suppress(redis.ResponseError):
+            client.execute_command(*command)  # type: ignore[no-untyped-call] # redis-py has no types here
+    client.config_set("maxmemory", 0)
+
+
+def new_name(kind: str) -> str:
+    """A name nobody else uses, for runs and gates in the ledger."""
+    return f"{kind}-{uuid.uuid4().hex[:8]}"
+
+
+def own_queue() -> str:
+    """A queue nobody else uses, here or in another test process."""
+    return f"faults-{os.getpid()}-{uuid.uuid4().hex[:6]}"

@@ -1,0 +1,139 @@
+"""This is where workers die, hang, and hold on to the interpreter."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import psutil
+
+from tests.faults.scenario import ALL, BRIEF_LEASE_S, LEASE_S, Play, row
+from tests.faults.stage import LONG_S
+from tests.nodes.waiting import wait_until
+
+TAKEOVER_S = LEASE_S + 2
+
+
+def _kill_worker(play: Play, function: str) -> None:
+    victim = play.worker()
+    play.ask(function)
+    play.begun()
+    play.worker(1)
+    with play.fault():
+        victim.kill()
+    play.open()
+
+
+@row("worker SIGKILLed while it computes, acks early", at_most=2, at_least=2, within_s=TAKEOVER_S, pools=ALL)
+def worker_killed(play: Play) -> None:
+    """Nobody renews the lease; when it is over, one waiter leads again and the other worker computes."""
+    _kill_worker(play, "held")
+
+
+@row("worker SIGKILLed while it computes, acks late", at_most=2, at_least=2, within_s=TAKEOVER_S)
+def worker_killed_late(play: Play) -> None:
+    """The same: nothing waits for the broker to redeliver."""
+    _kill_worker(play, "held_late")
+
+
+def _kill_child(play: Play, function: str) -> None:
+    play.worker()
+    play.ask(function)
+    play.begun()
+    victims = set(play.pids())
+    with play.fault():
+        for pid in victims:
+            os.kill(pid, signal.SIGKILL)
+    play.open()
+
+
+@row(
+    "pool child SIGKILLed (out of memory), acks early",
+    sees="ComputationLost, with the signal",
+    words=("ComputationLost",),
+    within_s=10,
+)
+def child_killed(play: Play) -> None:
+    """The main process sees the child die and tells the flight; the lease is not waited out."""
+    _kill_child(play, "held")
+
+
+@row("pool child SIGKILLed, acks late and reject_on_worker_lost", at_most=2, at_least=2, within_s=10)
+def child_killed_requeued(play: Play) -> None:
+    """The main process gives the flight back with the message, and the redelivery claims it at once."""
+    _kill_child(play, "held_requeued")
+
+
+@row("worker SIGSTOPped past its lease, then continued", at_most=2, at_least=2, within_s=TAKEOVER_S, pools=ALL)
+def worker_stopped(play: Play) -> None:
+    """The other worker computes; what the one that comes back publishes is not stored, and it says so in its log."""
+    zombie = play.worker()
+    play.ask("held")
+    play.begun()
+    play.worker(1)
+    with play.fault():
+        zombie.pause()
+    play.begun_again()
+    play.open()
+    play.answered()
+    zombie.resume()
+    zombie.wait_for_log("refused", timeout=LONG_S)
+    assert f"{play.name} 2" == play.stored("held"), "the zombie's value replaced its successor's"
+
+
+@row("a body that holds the GIL in C for three leases", within_s=1.5)
+def gil_held(play: Play) -> None:
+    """The lease is renewed by the main process, whose interpreter is free. Times are counted from the body's end."""
+    play.worker()
+    play.ask("gripping")
+    play.begun()
+    play.faulted_at = time.monotonic() + 3 * BRIEF_LEASE_S
+
+
+@row("a body of ten leases", within_s=1.5, pools=ALL)
+def long_body(play: Play) -> None:
+    """The lease is renewed as long as the body runs. Times are counted from the body's end."""
+    play.worker()
+    play.ask("long")
+    play.begun()
+    play.faulted_at = time.monotonic() + 10 * BRIEF_LEASE_S
+
+
+@row("worker stopped warmly (SIGTERM) while it computes", within_s=3, pools=("prefork", "threads"))
+def worker_stopped_warmly(play: Play) -> None:
+    """A deploy: the running body is finished and published before the worker ends."""
+    worker = play.worker()
+    play.ask("held")
+    play.begun()
+    with play.fault():
+        worker.send(signal.SIGTERM)
+    worker.wait_for_log("Warm shutdown", timeout=LONG_S)
+    play.open()
+    wait_until(lambda: not worker.is_running, "the worker to end", LONG_S)
+
+
+@row("worker stopped coldly (SIGQUIT) while it computes", at_most=2, at_least=2, within_s=TAKEOVER_S)
+def worker_stopped_coldly(play: Play) -> None:
+    """The body is cut off: the flight ends with a reason or is taken over, whichever the main process still managed."""
+    worker = play.worker()
+    play.ask("held")
+    play.begun()
+    play.worker(1)
+    with play.fault():
+        worker.send(signal.SIGQUIT)
+    play.open()
+
+
+@row("main process of a prefork worker SIGKILLed, its children left", at_most=2, within_s=TAKEOVER_S)
+def main_killed(play: Play) -> None:
+    """The orphaned child goes on or not; nobody renews, so another worker computes after the lease."""
+    worker = play.worker()
+    play.ask("held")
+    play.begun()
+    play.worker(1)
+    children = [process for process in worker.pool_processes() if isinstance(process, psutil.Process)]
+    with play.fault():
+        worker.kill_main()
+    play.open()
+    assert children
