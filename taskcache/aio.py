@@ -121,9 +121,9 @@ class AsyncCache:
             return 0
         loops, gone = (await self.station()).loops, 0
         async for page in loops.scan(stamp_pattern(cache.name)):
-            await loops.calls([Call("UNLINK", (key,)) for key in page])
+            await loops.unlink(page)
         async for page in loops.scan(entry_pattern(cache.name)):
-            gone += sum(await loops.calls([Call("UNLINK", (key,)) for key in page if is_entry(key)]))
+            gone += await loops.unlink([key for key in page if is_entry(key)])
         return gone
 
     async def invalidate(self, *tags: str) -> None:

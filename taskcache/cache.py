@@ -268,9 +268,9 @@ class Cache:
         server, gone = self.station.server, 0
         # First the stamps: from here on no old value is valid, however long removing the bytes takes.
         for page in server.scan(stamp_pattern(self.name)):
-            server.calls([Call("UNLINK", (key,)) for key in page])
+            server.unlink(page)
         for page in server.scan(entry_pattern(self.name)):
-            gone += sum(server.calls([Call("UNLINK", (key,)) for key in page if is_entry(key)]))
+            gone += server.unlink([key for key in page if is_entry(key)])
         return gone
 
     def invalidate(self, *tags: str) -> None:

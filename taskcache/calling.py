@@ -9,15 +9,16 @@ from contextlib import suppress
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from taskcache import events
+from taskcache import events, retrying
 from taskcache.computing import Attempt, Sealed, new_owner
 from taskcache.current import ancestors, computing
 from taskcache.drivers import asyncio as driver
 from taskcache.drivers import blocking
 from taskcache.drivers.renewer import Lease
 from taskcache.drivers.station import Station
-from taskcache.errors import NoServer
+from taskcache.errors import DispatchFailed, NoServer
 from taskcache.invocation import Invocation
+from taskcache.launcher import Launcher
 from taskcache.options import Options
 from taskcache.protocol.flight import Claim, Extra, Landing, Lead, begin, judged, obtain
 from taskcache.protocol.steps import Call
@@ -155,13 +156,10 @@ def lead(
 ) -> Sealed:
     """Compute here what others may wait for, publish it, and give it back."""
     attempt = attempt_of(function, station, invocation, began, began.token if isinstance(began, Lead) else token, owner)
-    args, kwargs = arguments
     assert attempt.lease is not None
     try:
         with computing(attempt.computation):
-            value = function.origin.fn(*args, **kwargs)
-            if function.origin.is_coroutine:
-                value = driver.run_to_end(value)
+            value = retrying.tried(function.options.celery, lambda: _run(function, arguments))
         sealed = attempt.seal(value)
     except BaseException as error:
         function.stats_counted.failed += 1
@@ -181,6 +179,12 @@ def lead(
     return sealed
 
 
+def _run(function: Callee, arguments: Arguments) -> Any:
+    args, kwargs = arguments
+    value = function.origin.fn(*args, **kwargs)
+    return driver.run_to_end(value) if function.origin.is_coroutine else value
+
+
 def claim_here(function: Callee, station: Station, invocation: Invocation, token: str, arguments: Arguments) -> bool:
     """Compute a queued flight in this process, if nobody has begun it; True when it was ours to compute."""
     owner = new_owner()
@@ -192,6 +196,25 @@ def claim_here(function: Callee, station: Station, invocation: Invocation, token
     with suppress(Exception):
         lead(function, station, invocation, claim, owner, arguments, token)
     return True
+
+
+class InlineLauncher:
+    """A launcher for `on_broker_error="inline"`: what the broker does not take is computed by the one who sends it."""
+
+    def __init__(self, launcher: Launcher, claim: Callable[[str], bool]) -> None:
+        self._launcher = launcher
+        self._claim = claim
+
+    def launch(self, token: str) -> None:
+        try:
+            self._launcher.launch(token)
+        except DispatchFailed as error:
+            events.warn_once(f"inline {error}", "taskcache: %s Calls are computed where they are made meanwhile", error)
+            # Under the flight, so that those who follow it get the value too; False means that another is at it.
+            self._claim(token)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._launcher, name)
 
 
 # -- the same from a coroutine ----------------------------------------------------------------------------

@@ -116,9 +116,15 @@ class Attempt:
         said = yield from end(
             self.errand, self.token, owner=self.owner, envelope=sealed.envelope, ttl_ms=sealed.ttl_ms, is_error=False
         )
-        kind: events.Kind = "delivered"
-        if said in ("stored", "refused"):
-            kind = said
+        kind: events.Kind = "stored" if said == "stored" else "delivered"
+        if sealed.ttl_ms and said != "stored":
+            # Invalidated, taken over after a pause longer than its lease, or the server has lost the flight.
+            kind = "refused"
+            events.logger.info(
+                "taskcache: a value of %s was refused by its fence and is not stored (%s); who waited has it",
+                self.invocation.label or "a plain key",
+                said,
+            )
         events.emit(events.Event(kind, self.invocation.label, self.invocation.key, self.seconds))
         return said
 

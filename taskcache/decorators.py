@@ -159,7 +159,13 @@ class AsyncFunction(Function[P, R]):
         """What sends this call; the arguments are written now, so that key and message agree whatever happens to them."""
         from taskcache.launchers import registry
 
-        return registry.launcher(self, args, kwargs, invocation, ancestors())
+        launcher = registry.launcher(self, args, kwargs, invocation, ancestors())
+        if self.options.on_broker_error == "raise":
+            return launcher
+        return calling.InlineLauncher(
+            launcher,
+            lambda token: calling.claim_here(self, self.cache.station, invocation, token, (args, kwargs)),
+        )
 
     def inline(self, args: tuple[Any, ...], kwargs: dict[str, Any], invocation: Invocation | None = None) -> Result[R]:
         """Compute here and now, without the cache."""

@@ -93,10 +93,12 @@ def updates(pending: Pending, seconds: float | None) -> Iterator[Progress]:
 
 def join(station: Station, invocation: Invocation) -> Pending | None:
     """Wait for the flight that computes this call now; None when there is none or it is outdated."""
-    token, state, stamps = station.server.call(
-        Call("HMGET", (invocation.place().flight,), ("token", "state", "stamps"))
+    flight_now, current = station.server.calls(
+        [Call("HMGET", (invocation.place().flight,), ("token", "state", "stamps")), Call("MGET", invocation.stamps)]
     )
-    if token is None or stamps == b"":
+    token, state, begun = flight_now
+    # Joined only when nothing it depends on was invalidated since it began; one that has not begun is always current.
+    if token is None or (begun is not None and (None in current or begun != b"".join(current))):
         return None
     pending = attend(station, invocation, token.decode())
     pending.notice(Sighting(state.decode(), b""))

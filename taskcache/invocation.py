@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from taskcache import events
-from taskcache.codec.envelope import Envelope, Flags, unpack
+from taskcache.codec.envelope import MAGIC, Envelope, Flags, unpack
 from taskcache.codec.sealing import Codec
 from taskcache.errors import UntrustedValue
 from taskcache.freshness import Verdict, judge
@@ -63,8 +63,13 @@ class Invocation:
         """Open an entry if it may be returned under these stamps; what cannot be read is a counted miss."""
         if entry is None:
             return None
+        counter = None if self.label else counter_of(entry)
+        if counter is not None:
+            return Landing(counter, None, 0)
         try:
             envelope = unpack(entry)
+            if not self.label and envelope.label_bytes is None:
+                return self.landing(envelope)  # as `set` left it: no function, so no stamps
             verdict = judge(envelope, stamps)
             if verdict is Verdict.FRESH:
                 return self.landing(envelope)
@@ -121,6 +126,16 @@ class Invocation:
             opened=self.opened,
             failure=self.failure,
         )
+
+
+def counter_of(entry: bytes) -> int | None:
+    """The number in an entry as `incr` leaves it; None for everything else."""
+    if entry[:1] != bytes((MAGIC,)) and len(entry) <= 20:
+        try:
+            return int(entry)
+        except ValueError:
+            return None
+    return None
 
 
 def sealed_value(

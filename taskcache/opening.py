@@ -29,7 +29,7 @@ class Opened:
     embedded: Any
 
 
-_shared: weakref.WeakValueDictionary[tuple[str, int], Station] = weakref.WeakValueDictionary()
+_shared: weakref.WeakValueDictionary[tuple[str, int, str], Station] = weakref.WeakValueDictionary()
 _caches: weakref.WeakValueDictionary[tuple[str, str], Cache] = weakref.WeakValueDictionary()
 _lock = threading.Lock()
 
@@ -47,9 +47,11 @@ def open_server(database: Any, settings: Settings) -> Opened:
     if not isinstance(database, str):
         return Opened(Station(database, settings), _codec(settings, embedded), settings, embedded)
     with _lock:
-        station = _shared.get((database, settings.lease_ms))
+        # All that a station takes from its settings and a user may choose.
+        place = (database, settings.lease_ms, settings.transport)
+        station = _shared.get(place)
         if station is None:
-            station = _shared[database, settings.lease_ms] = Station(database, settings)
+            station = _shared[place] = Station(database, settings)
     return Opened(station, _codec(settings, embedded), settings, embedded)
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from taskcache import events
-from taskcache.codec.envelope import MAGIC, Envelope, Flags, unpack
+from taskcache.codec.envelope import Envelope, Flags, unpack
 from taskcache.codec.sealing import Codec
 from taskcache.errors import UntrustedValue, UsageError
 from taskcache.freshness import Verdict, judge
-from taskcache.invocation import Invocation
+from taskcache.invocation import Invocation, counter_of
 from taskcache.protocol import flight, scripts, stamps
 from taskcache.protocol.entry import EntryKey, is_companion, new_token, read, token_bytes
 from taskcache.protocol.stamps import function_stamp, glob_escape, tag_stamp
@@ -146,11 +146,9 @@ class Plain:
     def _unpack(self, key: str, entry: bytes | None) -> Envelope | int | None:
         if entry is None:
             return None
-        if entry[:1] != bytes((MAGIC,)) and len(entry) <= 20:
-            try:
-                return int(entry)  # a counter, as `incr` leaves it
-            except ValueError:
-                pass
+        counter = counter_of(entry)
+        if counter is not None:
+            return counter
         try:
             return unpack(entry)
         except UntrustedValue as error:

@@ -16,6 +16,8 @@ from taskcache.protocol.stamps import function_stamp, tag_stamp
 from taskcache.protocol.steps import Call
 
 _MISSING: Final = object()
+# Of how an entry is written; its tags are told by name.
+_TOLD: Final = (Flags.ERROR, Flags.PICKLE, Flags.COMPRESSED, Flags.SIGNED)
 
 
 def show(key: str, *, url: str | None, name: str | None, with_value: bool) -> int:
@@ -62,7 +64,7 @@ def _entry_lines(server: Server, name: str, key: str, entry: bytes | None, left_
     if envelope.created_ms:
         age_s = max(0, now_ms - envelope.created_ms) / 1000
         yield f"computed {age_s:.1f} s ago, in {envelope.cost_ms / 1000:.3f} s"
-    signs = [flag.name.lower() for flag in Flags if flag and flag in envelope.flags and flag.name]
+    signs = [flag.name.lower() for flag in _TOLD if flag in envelope.flags and flag.name]
     if signs:
         yield ", ".join(signs)
     if envelope.tags:
@@ -88,7 +90,7 @@ def _flight_lines(flight: Any, lease_ms: int, now_ms: int) -> Iterator[str]:
         return
     waiting = sum(name.startswith("w:") for name in fields)
     outdated = ", outdated" if fields.get("stamps") == "" else ""
-    yield f"{fields.get('state', 'unknown')}{outdated}; processes that wait: {waiting}; lease ends in {lease_ms / 1000:.1f} s"
+    yield f"{fields.get('state', 'unknown')}{outdated}; processes that listen: {waiting}; lease ends in {lease_ms / 1000:.1f} s"
     if fields.get("started_ms", "").isdigit():
         yield f"began {max(0, now_ms - int(fields['started_ms'])) / 1000:.1f} s ago"
     yield f"Celery task {fields.get('token', 'unknown')}"

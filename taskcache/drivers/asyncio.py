@@ -15,7 +15,7 @@ from redis.exceptions import NoScriptError, RedisError
 
 from taskcache.drivers.keeper import Keeper
 from taskcache.drivers.line import Line, open_line, pack
-from taskcache.drivers.topology import Server, as_command
+from taskcache.drivers.topology import Server, as_command, unlinks
 from taskcache.drivers.twin import async_client
 from taskcache.launcher import Launcher
 from taskcache.protocol.flight import Ending, Errand

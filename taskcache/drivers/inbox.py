@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from redis.exceptions import RedisError
-
 from taskcache.drivers import threads
 from taskcache.drivers.topology import Server
 from taskcache.events import warn_once
@@ -33,9 +31,10 @@ class Inbox:
         self._server = server
         self._on_message = on_message
         self._on_reconnect = on_reconnect
-        self._early: dict[str, tuple[float, bytes]] = {}
+        self._early: dict[str, tuple[float, bytes | None]] = {}
         self._lock = threading.Lock()
         self._subscribed = threading.Event()
+        self._give_up_at = 0.0
         self._runs = False
         self._closed = threading.Event()
 
@@ -43,15 +42,25 @@ class Inbox:
         """Start listening if nobody has, and return the channel's name."""
         with self._lock:
             if not self._runs:
+                self._give_up_at = time.monotonic() + OPEN_S
                 threads.start(self._run, "taskcache-inbox")
                 self._runs = True
-        self._subscribed.wait(OPEN_S)
+        if not self._subscribed.is_set():
+            # Waited for once: the keeper asks for every look at every flight, and a server that is away is waited out there.
+            self._subscribed.wait(max(0.0, self._give_up_at - time.monotonic()))
         return self.channel
 
     def early(self, token: str) -> bytes | None:
-        """What came for a flight before anybody here waited for it; None when nothing did."""
+        """
+        What came for a flight before this caller waited for it; None when nothing did.
+
+        The first to ask gets what came, later ones b"", «look»: values are not kept for those who may never ask.
+        """
         with self._lock:
-            return self._early.pop(token, (0.0, None))[1]
+            since, envelope = self._early.get(token, (0.0, None))
+            if envelope:
+                self._early[token] = (since, b"")
+            return envelope
 
     def close(self) -> None:
         """Stop listening; the thread ends with its connection, or at its next pause."""
@@ -76,8 +85,8 @@ class Inbox:
                             subscribed_before = True
                         else:
                             self._deliver(message["data"])
-            # A socket that another thread closes, as `Cache.close` does, raises TypeError or ValueError in select.
-            except (RedisError, OSError, TypeError, ValueError) as error:
+            # Not only of redis-py: a socket that another thread closes raises TypeError or ValueError in select.
+            except Exception as error:  # noqa: BLE001 - this thread wakes every wait of the process: it must go on
                 if self._closed.is_set():
                     return
                 warn_once("inbox", "taskcache: the wake-up connection to %s broke (%s)", self._server.url, error)

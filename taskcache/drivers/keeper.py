@@ -20,6 +20,8 @@ from taskcache.protocol.steps import Call, Inquire, Launch, Pause, Step, Steps, 
 
 # The finest time the protocol asks for is the grace of a vanished flight, 0.25 s.
 TURN_S = 0.25
+# A pause that ends just after a turn is over with that turn: else each of 0.25 s would last for two.
+EARLY_S = 0.05
 # How many questions go into one pipeline; a server answers this many in a few milliseconds.
 PIPELINE = 500
 
@@ -233,7 +235,7 @@ class Keeper:
         return todo
 
     def _is_due(self, watching: Watch, now: float) -> bool:
-        if watching.pausing and watching.due <= now:
+        if watching.pausing and watching.due <= now + EARLY_S:
             watching.pausing = False
             return True
         return False
@@ -323,7 +325,10 @@ class Keeper:
         if isinstance(ending, bytes) and watching.launcher is not None:
             watching.launcher.note_served()
         for heard, _ in followers:
-            heard(ending)
+            try:
+                heard(ending)
+            except Exception:  # noqa: BLE001 - one who cannot hear any more must not keep it from the others
+                logger.exception("taskcache: a waiter could not be told")
 
     def answer(self, owner: Watch | Pending, reply: Any) -> None:
         """Bring the answer of a slow step back to the thread."""

@@ -109,7 +109,8 @@ class Renewer:
                 token=lease.token,
                 owner=lease.owner,
                 lease_ms=self._lease_ms,
-                held=int(lease.held),
+                # One that was lost is not asserted: its flight is somebody else's, or waits for a retry.
+                held=int(lease.held and not lease.lost),
                 progress=lease.progress,
             )
         )

@@ -103,6 +103,10 @@ class Server:
         except RedisError as error:
             raise self.explain(error) from error
 
+    def unlink(self, keys: Sequence[bytes]) -> int:
+        """Remove keys, without holding up other clients while their memory is freed; how many were there."""
+        return sum(self.calls(unlinks(keys, self.is_cluster)))
+
     def subscribe(self, channel: str) -> Any:
         """Open a subscription on a connection of its own."""
         pubsub = self.client.pubsub()
@@ -147,6 +151,11 @@ def as_command(call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return ("EVALSHA", script.sha, len(call.keys), *call.keys, *call.args), {}
     # With this option redis-py gives the reply of SET as it is, which `SET ... GET` needs.
     return (call.name, *call.keys, *call.args), {"get": True} if call.name == "SET" else {}
+
+
+def unlinks(keys: Sequence[bytes], is_cluster: bool) -> list[Call]:
+    """What removes keys: one command, or in a Cluster, where they live in different slots, one for each."""
+    return [Call("UNLINK", (key,)) for key in keys] if is_cluster or not keys else [Call("UNLINK", tuple(keys))]
 
 
 def _scan_reply(reply: Any) -> tuple[int, list[bytes]]:

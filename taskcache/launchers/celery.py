@@ -38,13 +38,12 @@ class CeleryLauncher:
         task: Any,
         function: AsyncFunction[Any, Any],
         arguments: Arguments,
-        sealed: SealedArguments | None,
+        sealed: SealedArguments,
         invocation: Invocation,
         above: frozenset[str],
     ) -> None:
         self._task = task
         self._function = function
-        self._arguments = arguments
         self._sealed = sealed
         self._invocation = invocation
         self._above = above
@@ -64,9 +63,9 @@ class CeleryLauncher:
             **self._per_call(),
         )
         self._sent_at = self._sent_at or time.monotonic()
-        if self._sealed is None:
-            args, kwargs = self._arguments
-            self._task.apply_async(args, kwargs, **options)
+        if self._is_eager:
+            # It runs now, and what it raises is delivered by its flight, also with `task_eager_propagates`.
+            self._task.apply_async((self._sealed,), {}, throw=False, **options)
             return
         try:
             with producer_of(self._task.app) as producer:
@@ -79,6 +78,10 @@ class CeleryLauncher:
                 "check broker_url and that the broker runs."
             ) from error
 
+    @property
+    def _is_eager(self) -> bool:
+        return bool(self._task.app.conf.task_always_eager)
+
     def _header(self, token: str) -> dict[str, Any]:
         return {"key": self._invocation.key, "token": token, "above": sorted(self._above)}
 
@@ -89,7 +92,7 @@ class CeleryLauncher:
 
     def inquire(self, token: str) -> BaseException | None:
         """Look at Celery's own state of a task that nobody has claimed."""
-        if self._sealed is None:
+        if self._is_eager:
             return None
         seen_at = max(self._sent_at, _served_at.get(self._queue_id, 0.0))
         if self._sent_at and time.monotonic() - seen_at > UNSERVED_S:

@@ -78,12 +78,7 @@ class FlightTask(Task):  # type: ignore[type-arg]  # generic in the stubs only
 
     def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:  # type: ignore[override]  # options pass on
         """Celery's own, with the arguments in our serializer and their key in a header."""
-        app: Any = self.app
-        if (
-            app.conf.task_always_eager
-            or is_sealed(args)
-            or options.get("serializer", self.serializer) != self.serializer
-        ):
+        if is_sealed(args) or options.get("serializer", self.serializer) != self.serializer:
             return super().apply_async(args, kwargs, **options)
         args, kwargs = tuple(args or ()), dict(kwargs or {})
         function = self.function

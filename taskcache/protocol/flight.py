@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from taskcache.codec.envelope import unpack
-from taskcache.errors import ComputationLost, DispatchFailed, UntrustedValue
+from taskcache.errors import Cancelled, ComputationLost, DispatchFailed, UntrustedValue
 from taskcache.freshness import Verdict, judge
 from taskcache.protocol import scripts, stamps
 from taskcache.protocol.entry import EntryKey, new_token, read, token_bytes
@@ -126,7 +126,8 @@ def obtain(
         ending: Ending = yield Wait(flight, leads)
         if ending:
             landed = yield from _delivered(errand, ending)
-            if landed is not None:
+            # Somebody else of this process left as the last one while we came: we have not cancelled anything.
+            if landed is not None and not isinstance(landed.error, Cancelled):
                 return landed.via(source)  # type: ignore[arg-type]  # one of the two above
             continue
         if ending is None:
@@ -166,7 +167,7 @@ def _elect(errand: Errand, mine: str, entry: bytes, held: bytes, outdated: str) 
     settings, key = errand.settings, errand.key
     queued = not errand.owner
     election = scripts.elect(
-        (key.entry, key.flight, key.retired(outdated)),
+        (key.entry, key.flight, key.retired(outdated), key.retired(mine), key.outcome(mine)),
         token=mine,
         seen=entry[:18],
         stamps=held,

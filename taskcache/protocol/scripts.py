@@ -45,7 +45,7 @@ Reply = list[bytes]
 
 
 def elect(
-    keys: tuple[bytes, bytes, bytes],
+    keys: tuple[bytes, bytes, bytes, bytes, bytes],
     *,
     token: str,
     seen: bytes,

@@ -6,13 +6,12 @@ import functools
 import os
 from typing import Any
 
-from celery.utils.time import get_exponential_backoff_interval
-
 from taskcache.cache import Cache
 from taskcache.errors import ComputationLost, UntrustedValue
 from taskcache.launchers import serializer
 from taskcache.launchers.local import RUN, make_app, serve
 from taskcache.launchers.task import HEADER, FlightTask
+from taskcache.retrying import plan
 from taskcache.worker.coroutines import run_to_end
 from taskcache.worker.execution import execute, header_of, refuse
 
@@ -43,13 +42,17 @@ class LocalTask(FlightTask):
         function, call_args, call_kwargs = message
         options = function.options.celery
         retried = tuple(options.get("autoretry_for", ()))
+        never = tuple(options.get("dont_autoretry_for", ()))
 
         def body(*args: Any, **kwargs: Any) -> Any:
             try:
                 value = function.origin.fn(*args, **kwargs)
                 return run_to_end(value) if function.origin.is_coroutine else value
             except retried as error:
-                raise self.retry(exc=error, **_retry_options(options, self.request.retries)) from error
+                if isinstance(error, never):
+                    raise
+                planned = plan(options, self.request.retries)._asdict()
+                raise self.retry(exc=error, **{**(options.get("retry_kwargs") or {}), **planned}) from error
 
         return execute(self, body, call_args, call_kwargs, function)
 
@@ -67,20 +70,6 @@ class _Sent:
     def __init__(self, cache: Cache, name: str) -> None:
         self.cache = cache
         self.name = name
-
-
-def _retry_options(options: Any, retries: int) -> dict[str, Any]:
-    given = dict(options.get("retry_kwargs") or {})
-    given.setdefault("max_retries", options.get("max_retries", 3))
-    if options.get("retry_backoff"):
-        given["countdown"] = get_exponential_backoff_interval(
-            factor=int(options["retry_backoff"]),
-            retries=retries,
-            maximum=options.get("retry_backoff_max", 600),
-            full_jitter=options.get("retry_jitter", True),
-        )
-    given.setdefault("countdown", options.get("default_retry_delay", 180))
-    return given
 
 
 @functools.lru_cache(maxsize=64)

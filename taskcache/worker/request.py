@@ -100,9 +100,11 @@ class FlightRequest(Request):
         super().on_timeout(soft, timeout)
 
     def revoked(self) -> bool:
+        # Looked at first: Celery puts what has expired on its list of revoked tasks.
+        was_revoked = self.id in state.revoked
         gone: bool = super().revoked()
         if gone:
-            expired = bool(self.expires) and self.id not in state.revoked
+            expired = bool(self.expires) and not was_revoked
             self._tell(
                 Expired(f"{self.name} expired in its queue; raise `expires=` or add workers.")
                 if expired

@@ -28,8 +28,8 @@ from tests.model.state import (
     take_out,
 )
 
-# The rules that the Lua does not have (yet).
-LUA = Rules(elects_twice=True, retrying_unfailable=True)
+# The rules that the Lua does not have: none.
+LUA = Rules()
 
 TOKENS = (1, 2, 3)
 OWNERS = (1, 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Final
 
 from taskcache.cli.demo.meeting import WORKER, Meeting
@@ -20,8 +21,9 @@ _LOOK_S: Final = 0.001
 class Pool:
     """Worker processes of one task at a time. They end with this process, however it ends."""
 
-    def __init__(self, meeting: Meeting, size: int) -> None:
+    def __init__(self, meeting: Meeting, size: int, folder: Path) -> None:
         self._meeting = meeting
+        self._folder = folder
         self.nodes = [f"worker{number}" for number in range(1, size + 1)]
         self._workers: dict[str, LocalWorker] = {}
 
@@ -37,6 +39,8 @@ class Pool:
         # Prefork, so that what computes can be killed as a whole, and cannot hold up the renewal of its lease.
         own = ["-P", "prefork", "-c", "1", "-n", f"{node}-{os.getpid()}@%h"]
         environment = {**place.as_environment(), "TASKCACHE_DEMO_NODE": node}
+        # Prefork makes a directory for itself, which it cannot remove when it is killed.
+        environment["TMPDIR"] = str(self._folder)
         return LocalWorker(["-A", WORKER, "worker", "-Q", place.name, *own], environment)
 
     def _is_ready(self, node: str) -> bool:

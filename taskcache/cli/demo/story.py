@@ -45,7 +45,7 @@ def run(*, is_quick: bool, workers: int, screen: Screen | None = None) -> int:
         place = Place(f"demo-{os.getpid()}", server.url, server.broker_url, server.secret.decode())
         meeting = meet(place)
         stack.callback(_leave, meeting)
-        pool = Pool(meeting, workers)
+        pool = Pool(meeting, workers, folder)
         stack.callback(pool.close)
         # Runs first: a second Ctrl-C must not interrupt the cleaning up after the first.
         stack.callback(_ignore_signals)

@@ -13,7 +13,8 @@ redis.call('PEXPIRE', at, queued_ms, 'GT')
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 if sent == 1 then
-  redis.call('HSET', at, 'resend_at', now_ms + resend_ms)
+  -- Never sooner than a retry has asked for.
+  redis.call('HSET', at, 'resend_at', math.max(now_ms + resend_ms, tonumber(resend_at or 0)))
 elseif now_ms >= tonumber(resend_at or 0) then
   redis.call('HSET', at, 'resend_at', now_ms + resend_ms)
   return {'resend', state, progress}

@@ -1,13 +1,14 @@
 -- KEYS entry flight retired outcome
 -- ARGS token owner envelope ttl_ms:int linger_ms:int inline_bytes:int
 -- REPLY stored | delivered | kept | refused | ended
--- ttl_ms 0: do not store (an error, or `store_if=`); -1: for ever. `owner` is empty to fail a flight nobody has claimed.
+-- ttl_ms 0: do not store (an error, or `store_if=`); -1: for ever.
 if redis.call('EXISTS', outcome) == 1 then return 'ended' end
 local live = redis.call('HGET', flight, 'token') == token
 local at = live and flight or retired
-local seen = redis.call('HMGET', at, 'token', 'owner', 'stamps')
+local seen = redis.call('HMGET', at, 'token', 'owner', 'stamps', 'state')
 local there, holder, stamps = seen[1], seen[2] or '', seen[3] or ''
-if there and holder ~= owner then return 'refused' end
+-- Without an owner anybody may fail what nobody computes: unclaimed, or given back for a retry (tests/model, H28).
+if there and holder ~= owner and (owner ~= '' or seen[4] == 'running') then return 'refused' end
 local stores = live and stamps ~= '' and ttl_ms ~= 0
 if stores then
   if ttl_ms > 0 then
