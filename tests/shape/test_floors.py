@@ -27,7 +27,7 @@ FLOORS = {
             "current",
             "awaitable",
         ),
-        *("aio", "computing", "following", "invocation", "opening", "origin", "stats"),
+        *("aio", "computing", "following", "hits", "invocation", "mapping", "opening", "origin", "retrying", "stats"),
     ),
     # The package itself is the table of contents, on top of what it lists.
     "front": ("",),
