@@ -81,7 +81,7 @@ def examples(block: Block) -> list[Example]:
     first = block.line
     for number, line in enumerate(block.text.splitlines(), start=block.line + 1):
         word, rest = line[:3], line[4:]
-        if word == "..." and typed and not shown:
+        if word == "..." and typed and not shown and block.language == "pycon":
             typed.append(rest)
             continue
         if word == ">>>" or line.startswith("$ "):

@@ -78,8 +78,9 @@ class Desk:
                 capture_output=True,
                 timeout=PATIENCE,
             )
-            said = done.stdout + done.stderr
-            assert self.reading.agrees(example.output, said), self.difference(example, said)
+            # What a person sees comes from both, in an order that pipes do not keep: a page shows what is printed.
+            agrees = self.reading.agrees(example.output, done.stdout)
+            assert agrees, self.difference(example, done.stdout + done.stderr)
 
     def addressed(self, text: str) -> str:
         """The text with the address of this test's server."""

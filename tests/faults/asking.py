@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
+import os
+import signal
 import threading
 import time
 from typing import Any
+
+from celery import chord
 
 from taskcache.events import Event, listen, logger
 from tests.faults import app
@@ -15,6 +18,7 @@ from tests.faults import app
 # What happened in this process, by kind.
 events: dict[str, int] = {}
 _asked: list[Asked] = []
+_from_child = -1
 
 
 class Asked:
@@ -23,6 +27,7 @@ class Asked:
     def __init__(self, function: str, name: str, timeout: float) -> None:
         self.task_id: str | None = None
         self.result: Any = None
+        self.cancel: Any = None
         self.begun = threading.Event()
         self.answer: tuple[str, str, float] | None = None
         self.thread = threading.Thread(target=self._ask, args=(function, name, timeout), daemon=True)
@@ -45,6 +50,11 @@ class Asked:
             self.task_id = self.result.id
             self.begun.set()
             return self.result.get(timeout=timeout)
+        if kind == "loop":
+            return asyncio.run(self._computed(plain, name))
+        if function == "chord":
+            parts = [app.part.s(name, number) for number in (1, 2, 3)]
+            return chord(parts)(app.total.s(name)).get(timeout=timeout)
         if kind == "aio":
             return asyncio.run(self._awaited(plain, name, timeout))
         called = getattr(app, function)
@@ -55,7 +65,18 @@ class Asked:
         self.begun.set()
         return self.result(timeout=timeout)
 
+    async def _computed(self, function: str, name: str) -> Any:
+        self._can_be_cancelled()
+        return await getattr(app, function).aio(name)
+
+    def _can_be_cancelled(self) -> None:
+        task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        assert task is not None
+        self.cancel = lambda: loop.call_soon_threadsafe(task.cancel)
+
     async def _awaited(self, function: str, name: str, timeout: float) -> Any:
+        self._can_be_cancelled()
         self.result = await getattr(app, function).aio(name)
         self.task_id = self.result.task_id
         self.begun.set()
@@ -85,11 +106,51 @@ def is_answered(ticket: int) -> bool:
     return _asked[ticket].answer is not None
 
 
-def interrupt(ticket: int) -> None:
-    """Raise KeyboardInterrupt in the thread of a call, as Ctrl-C does in a main thread."""
-    thread = _asked[ticket].thread.ident
-    assert thread is not None
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(KeyboardInterrupt))
+def cancel(ticket: int) -> None:
+    """Cancel the asyncio task of a call."""
+    _asked[ticket].cancel()
+
+
+def wait_in_main(function: str, name: str) -> str:
+    """Call and wait in this process's main thread, where Ctrl-C arrives; gives what it ended with."""
+    try:
+        called = getattr(app, function)(name)
+        return "value" if function == "here" else f"value {called(timeout=60)}"
+    except KeyboardInterrupt:
+        return "KeyboardInterrupt"
+
+
+def die_before_dispatch(function: str, name: str) -> None:
+    """Call, and die by SIGKILL where the message would be sent."""
+    from taskcache.launchers.celery import CeleryLauncher
+
+    CeleryLauncher.launch = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
+    getattr(app, function)(name)
+
+
+def fork_and_wait(ticket: int) -> int:
+    """Fork this process; the child waits for the result of a call and says through a pipe what it got."""
+    global _from_child
+    result = _asked[ticket].result
+    _from_child, to_parent = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            told = f"value {result(timeout=30)}"
+        except BaseException as error:
+            told = f"{type(error).__name__} {error}"
+        os.write(to_parent, told.encode())
+        os._exit(0)
+    os.close(to_parent)
+    return child
+
+
+def told_by_child() -> str:
+    """Wait for what the forked child got."""
+    with os.fdopen(_from_child) as child:
+        told = child.read()
+    os.wait()
+    return told
 
 
 def send_again(ticket: int) -> None:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from tests.faults import tasks_end, workers_die
-from tests.faults.scenario import MATRIX
+from tests.faults import (
+    brokers_fail,
+    callers_die,
+    calls_meet,
+    scenario,
+    servers_fail,
+    tasks_end,
+    wakeups_fail,
+    workers_die,
+)
 
-CHAPTERS = (workers_die, tasks_end)
-
-__all__ = ["CHAPTERS", "MATRIX"]
+CHAPTERS = (workers_die, tasks_end, brokers_fail, servers_fail, wakeups_fail, callers_die, calls_meet)
+MATRIX = sorted(scenario.MATRIX, key=lambda row: [chapter.__name__ for chapter in CHAPTERS].index(row.play.__module__))

@@ -8,8 +8,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from tests.faults.words import BRIEF_LEASE_S, LEASE_S, twin_of
 from tests.faults.stage import LONG_S, Client, Stage, new_name, own_queue
+from tests.faults.words import BRIEF_LEASE_S, LEASE_S, twin_of
 from tests.nodes.waiting import wait_until
 from tests.nodes.workers import Pool, WorkerNode
 
@@ -112,9 +112,9 @@ class Play:
 
     # -- who takes part
 
-    def worker(self, number: int = 0, **options: Any) -> WorkerNode:
-        """The worker of this pool; another number is another worker on the same queue."""
-        return self.stage.worker(self.pool, self.queue, number=number, **options)
+    def worker(self, **options: Any) -> WorkerNode:
+        """The one worker of this queue; with `more=1` a second one, for what the first cannot do any more."""
+        return self.stage.worker(self.pool, self.queue, **options)
 
     def alone(self) -> str:
         """Use a queue of this performance's own, on which no worker is."""
@@ -210,6 +210,30 @@ class Play:
 
             wait_until(reported, "the leader's report", LONG_S)
 
+    def runs(self) -> int:
+        """How often the body has begun to run."""
+        return self.stage.ledger.runs(self.name)
+
+    def flights(self) -> list[bytes]:
+        """The flights that are in the cache now."""
+        with self.stage.cache.client() as cache:
+            return list(cache.scan_iter("*:flight"))
+
+    def followed(self) -> None:
+        """Wait until a second process is known to the one flight in the cache that computes here."""
+        with self.stage.cache.client() as cache:
+
+            def known() -> bool:
+                fields = [cache.hkeys(key) for key in cache.scan_iter("*:flight")]
+                return any(len([each for each in names if each.startswith(b"w:")]) >= 2 for names in fields)
+
+            wait_until(known, "a follower", LONG_S)
+
+    def has_outcome(self) -> bool:
+        """True once a flight's outcome is in the cache."""
+        with self.stage.cache.client() as cache:
+            return any(True for _ in cache.scan_iter("*:outcome:*"))
+
     def stored(self, function: str) -> str | None:
         """The value in the cache, as a client sees it."""
         told = self.clients[0].ask(f"(lambda entry: entry and entry.value)(app.{function}.peek({self.name!r}))")
@@ -228,6 +252,7 @@ class Play:
 
     def perform(self) -> Observed:
         """Play it, look at what came of it, and heal the stage."""
+        self.stage.cache.empty()
         try:
             self.scenario.play(self)
             return self._observe()

@@ -7,6 +7,7 @@ import os
 import uuid
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -29,6 +30,10 @@ class Client(Prompt):
     def __init__(self, env: Mapping[str, str]) -> None:
         super().__init__(f"import os; os.environ.update({dict(env)!r})\nfrom tests.faults.asking import *")
 
+    def is_in_main_thread_wait(self) -> bool:
+        """True when the main thread sleeps in a call that has no other process to hear from: a futex."""
+        return "futex" in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/wchan").read_text()
+
     def exited(self) -> int:
         """End with the end of input and give the exit code."""
         self.exit()
@@ -49,7 +54,7 @@ class Stage:
         self.cache_net = self._stack.enter_context(FaultProxy("127.0.0.1", self.cache.port))
         self.broker_net = self._stack.enter_context(FaultProxy("127.0.0.1", self.broker.port))
         self.ledger = Ledger(self.calm.url(1))
-        self._workers: dict[tuple[Any, ...], WorkerNode] = {}
+        self._workers: dict[tuple[Any, ...], list[WorkerNode]] = {}
         self._clients: list[Client] = []
 
     def __enter__(self) -> Stage:
@@ -60,7 +65,7 @@ class Stage:
 
     def close(self) -> None:
         """End everything."""
-        for worker in self._workers.values():
+        for worker in self.workers():
             worker.close()
         for client in self._clients:
             if client.process.returncode is None:
@@ -78,24 +83,36 @@ class Stage:
         return {**own, "FAULTS_BACKEND": self.calm.url(), "FAULTS_LEDGER": self.calm.url(1), **(more or {})}
 
     def worker(
-        self, pool: Pool, queue: str, *, concurrency: int = 2, number: int = 0, env: Mapping[str, str] | None = None
+        self, pool: Pool, queue: str, *, concurrency: int = 2, more: int = 0, env: Mapping[str, str] | None = None
     ) -> WorkerNode:
-        """A running worker: the one that ran already, when nobody has killed it."""
-        name = (pool, queue, concurrency, number, tuple(sorted((env or {}).items())))
-        found = self._workers.get(name)
-        if found is not None and found.is_running:
-            return found
-        if found is not None:
-            found.close()
-        full = self.env(queue=queue, through_proxy=False, more=env)
-        node = WorkerNode(APP, pool=pool, concurrency=concurrency, env=full)
-        self._workers[name] = node
-        return node.start()
+        """
+        The one running worker of a queue: one that ran already, when nobody has killed it.
+
+        `more=1` is a second one beside it, for what the first one cannot do any more.
+        """
+        kind = (pool, queue, concurrency, tuple(sorted((env or {}).items())))
+        found = self._workers.setdefault(kind, [])
+        for dead in [worker for worker in found if not worker.is_running]:
+            dead.close()
+            found.remove(dead)
+        for worker in found[more + 1 :]:
+            worker.close()
+        del found[more + 1 :]
+        while len(found) <= more:
+            full = self.env(queue=queue, through_proxy=False, more=env)
+            found.append(WorkerNode(APP, pool=pool, concurrency=concurrency, env=full))
+            found[-1].start()
+        return found[more]
 
     def dismiss(self, queue: str) -> None:
         """End the workers of a queue."""
-        for name in [name for name in self._workers if name[1] == queue]:
-            self._workers.pop(name).close()
+        for kind in [kind for kind in self._workers if kind[1] == queue]:
+            for worker in self._workers.pop(kind):
+                worker.close()
+
+    def workers(self) -> list[WorkerNode]:
+        """Every worker there is."""
+        return [worker for workers in self._workers.values() for worker in workers]
 
     def clients(self, count: int, queue: str, conf: Mapping[str, Any] | None = None) -> list[Client]:
         """New client processes, which boot side by side."""
@@ -122,12 +139,9 @@ class Stage:
             if client_process.process.returncode is None:
                 client_process.kill()
         self._clients.clear()
-        for name, worker in list(self._workers.items()):
+        for worker in self.workers():
             if worker.is_running:
                 worker.resume()
-            else:
-                worker.close()
-                del self._workers[name]
 
     def wait_workers_connected(self) -> None:
         """After a broker was away: wait until each worker reads its queue again."""
@@ -135,7 +149,7 @@ class Stage:
 
             def reading() -> bool:
                 readers = [each for each in client.client_list() if each["cmd"].lower() == "brpop"]
-                return len(readers) >= sum(worker.is_running for worker in self._workers.values())
+                return len(readers) >= sum(worker.is_running for worker in self.workers())
 
             wait_until(reading, "the workers to read their queues again", 60)
 

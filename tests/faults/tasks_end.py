@@ -130,7 +130,7 @@ def unknown_task(play: Play) -> None:
 def no_secret(play: Play) -> None:
     """The worker cannot check the message, runs nothing, and tells the flight which variable is missing."""
     play.alone()
-    play.worker(env={"FAULTS_SECRET": "quite another secret, long enough"})
+    play.worker(env={"FAULTS_SECRET": ""})
     play.people()
     with play.fault():
         play.ask("held")

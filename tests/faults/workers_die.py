@@ -6,8 +6,6 @@ import os
 import signal
 import time
 
-import psutil
-
 from tests.faults.scenario import ALL, BRIEF_LEASE_S, LEASE_S, Play, row
 from tests.faults.stage import LONG_S
 from tests.nodes.waiting import wait_until
@@ -19,7 +17,7 @@ def _kill_worker(play: Play, function: str) -> None:
     victim = play.worker()
     play.ask(function)
     play.begun()
-    play.worker(1)
+    play.worker(more=1)
     with play.fault():
         victim.kill()
     play.open()
@@ -71,7 +69,7 @@ def worker_stopped(play: Play) -> None:
     zombie = play.worker()
     play.ask("held")
     play.begun()
-    play.worker(1)
+    play.worker(more=1)
     with play.fault():
         zombie.pause()
     play.begun_again()
@@ -119,7 +117,7 @@ def worker_stopped_coldly(play: Play) -> None:
     worker = play.worker()
     play.ask("held")
     play.begun()
-    play.worker(1)
+    play.worker(more=1)
     with play.fault():
         worker.send(signal.SIGQUIT)
     play.open()
@@ -131,9 +129,7 @@ def main_killed(play: Play) -> None:
     worker = play.worker()
     play.ask("held")
     play.begun()
-    play.worker(1)
-    children = [process for process in worker.pool_processes() if isinstance(process, psutil.Process)]
+    play.worker(more=1)
     with play.fault():
         worker.kill_main()
     play.open()
-    assert children

@@ -18,8 +18,9 @@ import pytest
 from pytest_celery import *  # noqa: F403 # its fixtures; the plugin itself is off (see pyproject.toml)
 from pytest_celery import CeleryBackendCluster, CeleryBrokerCluster, CeleryTestBroker, RedisTestBackend
 
-from tests.nodes import NODES_ARE_DOCKER
+from taskcache import Result
 from tests.conftest import CACHE_DB
+from tests.nodes import NODES_ARE_DOCKER
 from tests.nodes.pytest_celery_nodes import ProcessWorker, ValkeyContainer, WorkerContainer
 from tests.nodes.server import ValkeyNode
 from tests.nodes.workers import Pool, WorkerNode
@@ -63,6 +64,14 @@ def worker(_shop: ModuleType) -> Iterator[WorkerNode]:
 
 
 @pytest.fixture
+def held(shop: ModuleType, worker: WorkerNode, name: str) -> Result[str]:
+    """The result of a body that runs and is held up until the gate `name` is opened."""
+    result: Result[str] = shop.gated(name)
+    shop.ledger.wait_runs(name)
+    return result
+
+
+@pytest.fixture
 def start_shop(_shop: ModuleType, request: pytest.FixtureRequest) -> Iterator[Callable[..., tuple[WorkerNode, str]]]:
     """Start a worker of `shop` on a queue of its own: `worker, queue = start_shop(pool="threads", env=...)`."""
     with ExitStack() as stack:
@@ -73,6 +82,7 @@ def start_shop(_shop: ModuleType, request: pytest.FixtureRequest) -> Iterator[Ca
             return stack.enter_context(node), queue
 
         yield start
+
 
 if not NODES_ARE_DOCKER:
 

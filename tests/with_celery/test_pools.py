@@ -105,6 +105,15 @@ def test_waiting_calls_do_not_starve_what_they_wait_for(shop: ModuleType, served
         assert f"branch leaf {name}-{turn}" == result(timeout=LONG)[0]  # type: ignore[index]  # a list of the tree
 
 
+def test_one_slot_computes_all_that_its_task_waits_for(shop: ModuleType, served: Served, name: str) -> None:
+    """gather and as_completed inside a call compute in the caller's own slot what nobody else has begun."""
+    leaves = [f"leaf {name}:{number}" for number in range(6)]
+
+    assert [leaves[:3], leaves[3:]] == served.call(shop.several, name)(timeout=LONG)
+    if served.pool != "gevent":
+        assert [leaves[:3], leaves[3:]] == served.call(shop.late_several, name)(timeout=LONG)
+
+
 def test_progress_is_seen_while_the_body_runs(shop: ModuleType, served: Served, name: str) -> None:
     """What the body tells of its progress is seen by the caller, who needs to do nothing for it."""
     result = served.call(shop.told, name)

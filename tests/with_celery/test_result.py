@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from celery.exceptions import TimeoutError as CeleryTimeout
 
-from taskcache import Cancelled, NotReady, Result, UsageError, as_completed, gather
+from taskcache import Cancelled, NotReady, Result, UsageError
 from taskcache.current import Progress
 from tests.nodes.prompt import Prompt
 from tests.nodes.waiting import wait_until
@@ -22,14 +22,6 @@ from tests.with_celery.apps import SHOP
 pytestmark = pytest.mark.usefixtures("shop", "worker")
 
 LONG = 30
-
-
-@pytest.fixture
-def held(shop: ModuleType, name: str) -> Result[str]:
-    """The result of a body that runs and is held up until the gate `name` is opened."""
-    result: Result[str] = shop.gated(name)
-    shop.ledger.wait_runs(name)
-    return result
 
 
 # Calling it
@@ -347,71 +339,6 @@ def test_what_runs_may_notice_that_it_is_abandoned(shop: ModuleType, name: str) 
     shop.ledger.open(name)
 
     assert f"{name} 2" == fresh(timeout=LONG)
-
-
-# Several
-
-
-def test_gather_keeps_the_order(shop: ModuleType, held: Result[str], name: str) -> None:
-    """One result of many gives the list of their values."""
-    gathered = gather([held, shop.echo(1), shop.echo(2)])
-    with pytest.raises(NotReady):
-        gathered(timeout=0.05)
-    shop.ledger.open(name)
-
-    assert [f"{name} 1", 1, 2] == gathered(timeout=LONG)
-    assert ([], "done") == (gather([])(), gathered.state)
-
-
-def test_gather_raises_the_first_error_in_order(shop: ModuleType, name: str) -> None:
-    """With several errors, it is the one of the first result."""
-    gathered = gather([shop.echo(1), shop.raises(f"{name}-a"), shop.raises(f"{name}-b")])
-    with pytest.raises(shop.OutOfStock, match=f"{name}-a"):
-        gathered(timeout=LONG)
-
-
-def test_gather_refuses_what_is_no_result() -> None:
-    """Values instead of results are a mistake."""
-    with pytest.raises(UsageError, match="not int"):
-        gather([1])  # type: ignore[list-item]  # the mistake
-
-
-async def test_a_gathered_result_can_be_awaited(shop: ModuleType) -> None:
-    """`await gather(...)` gives the list."""
-    assert [0, 1, 2] == await gather([shop.echo(number) for number in range(3)])
-
-
-def test_results_come_as_they_are_completed(shop: ModuleType, held: Result[str], name: str) -> None:
-    """The quick ones come first, whatever their place."""
-    quick = shop.echo("quick", name)
-    seen = []
-    for result in as_completed([held, quick], timeout=LONG):
-        seen.append(result)
-        shop.ledger.open(name)
-
-    assert [quick, held] == seen
-    assert 2 == len(as_completed(seen))
-
-
-async def test_results_come_as_they_are_completed_to_coroutines(
-    shop: ModuleType, held: Result[str], name: str
-) -> None:
-    """`async for` does the same."""
-    quick = shop.echo("quick", name)
-    seen = []
-    async for result in as_completed([held, quick], timeout=LONG):
-        seen.append(result)
-        shop.ledger.open(name)
-
-    assert [quick, held] == seen
-
-
-async def test_completion_has_a_timeout(held: Result[str]) -> None:
-    """When nothing comes in time, NotReady says how many are missing."""
-    with pytest.raises(NotReady, match="1 of 1"):
-        list(as_completed([held], timeout=0.05))
-    with pytest.raises(NotReady, match="1 of 1"):
-        _ = [result async for result in as_completed([held], timeout=0.05)]
 
 
 async def _awaited(result: Result[str]) -> str:

@@ -5,12 +5,20 @@ from __future__ import annotations
 from types import ModuleType
 
 import pytest
+import redis
 
+from taskcache.protocol.entry import EntryKey
 from tests.nodes.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("shop", "worker")
 
 LONG = 30
+
+
+def wait_for_retry(shop: ModuleType, client: redis.Redis, name: str) -> None:
+    """Wait until the first try of `later` has failed and given its flight back."""
+    flight = EntryKey.of(shop.cache.make_key(shop.later.key_for(name)).encode()).flight
+    wait_until(lambda: client.hget(flight, "state") == b"retrying", "the retry", LONG)
 
 
 def test_waiters_get_the_value_of_the_try_that_succeeds(shop: ModuleType, name: str) -> None:
@@ -36,20 +44,21 @@ def test_waiters_get_the_last_failure(shop: ModuleType, name: str) -> None:
     assert 3 == shop.ledger.runs(name)
 
 
-def test_a_call_between_two_tries_joins(shop: ModuleType, name: str) -> None:
+def test_a_call_between_two_tries_joins(shop: ModuleType, client: redis.Redis, name: str) -> None:
     """While a task waits for its next try, its flight is `retrying`, and a new call starts nothing."""
     result = shop.later(name)
-    wait_until(lambda: result.state == "retrying", "the retry", LONG)
+    wait_for_retry(shop, client, name)
     joined = shop.later(name)
 
+    wait_until(lambda: joined.state == "retrying", "the state", LONG)
     assert ("joined", result.task_id) == (joined.source, joined.task_id)
     assert f"{name} 2" == joined(timeout=LONG) == result(timeout=LONG)
 
 
-def test_a_bust_between_two_tries_is_obeyed(shop: ModuleType, name: str) -> None:
+def test_a_bust_between_two_tries_is_obeyed(shop: ModuleType, client: redis.Redis, name: str) -> None:
     """A call after a bust gets a computation of its own; who called before gets the old flight's value."""
     old = shop.later(name)
-    wait_until(lambda: old.state == "retrying", "the retry", LONG)
+    wait_for_retry(shop, client, name)
     shop.later.bust(name)
     new = shop.later(name)
 

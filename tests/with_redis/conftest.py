@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from taskcache import Cache
+from taskcache.embedded import release
+from tests.nodes.waiting import wait_until
 from tests.with_redis.gate import Gate
+
+VARIABLES = ("EMBEDDED", "SERVER", "URL")
 
 
 @pytest.fixture
@@ -23,3 +28,19 @@ def gate() -> Iterator[Gate]:
     gate = Gate()
     yield gate
     gate.open()
+
+
+@pytest.fixture
+def no_fleet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment of a plain login, whatever runs the tests."""
+    for name in (*(f"TASKCACHE_{name}" for name in VARIABLES), "KUBERNETES_SERVICE_HOST", "SERVER_SOFTWARE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_fleet: None) -> Iterator[Path]:
+    """A runtime directory of this test's own, which must be gone after it."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    yield tmp_path / "taskcache"
+    release()
+    wait_until(lambda: not (tmp_path / "taskcache").exists(), "the runtime directory to be removed")

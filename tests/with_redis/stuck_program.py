@@ -27,4 +27,6 @@ def stuck_in(cache: Cache, counters: redis.Redis, *, forever: bool) -> CachedFun
 
 
 if __name__ == "__main__":
-    stuck_in(Cache(sys.argv[1], name=sys.argv[2], default_timeout=60), redis.Redis.from_url(sys.argv[1]), forever=True)(7)
+    stuck_in(Cache(sys.argv[1], name=sys.argv[2], default_timeout=60), redis.Redis.from_url(sys.argv[1]), forever=True)(
+        7
+    )

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -25,22 +24,6 @@ from tests.nodes.waiting import wait_until
 JOIN = "from taskcache.embedded import acquire, release"
 ACQUIRE = "(lambda server: [server.pid, server.supervisor_pid, server.url])(acquire())"
 VARIABLES = ("EMBEDDED", "SERVER", "URL")
-
-
-@pytest.fixture
-def no_fleet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment of a plain login, whatever runs the tests."""
-    for name in (*(f"TASKCACHE_{name}" for name in VARIABLES), "KUBERNETES_SERVICE_HOST", "SERVER_SOFTWARE"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_fleet: None) -> Iterator[Path]:
-    """A runtime directory of this test's own, which must be gone after it."""
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    yield tmp_path / "taskcache"
-    release()
-    wait_until(lambda: not (tmp_path / "taskcache").exists(), "the runtime directory to be removed")
 
 
 def state_file(runtime: Path) -> Path:

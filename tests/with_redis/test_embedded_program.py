@@ -18,13 +18,6 @@ ACQUIRE = "(lambda server: [server.pid, server.supervisor_pid, server.url])(acqu
 VARIABLES = ("EMBEDDED", "SERVER", "URL")
 
 
-@pytest.fixture
-def no_fleet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment of a plain login, whatever runs the tests."""
-    for name in (*(f"TASKCACHE_{name}" for name in VARIABLES), "KUBERNETES_SERVICE_HOST", "SERVER_SOFTWARE"):
-        monkeypatch.delenv(name, raising=False)
-
-
 def fake_server(path: Path, version: str, otherwise: str = "exit 1") -> Path:
     path.write_text(f'#!/bin/sh\n[ "$1" = --version ] && echo "Redis server v={version} sha=0" && exit\n{otherwise}\n')
     path.chmod(0o755)

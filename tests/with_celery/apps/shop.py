@@ -10,7 +10,7 @@ from typing import Any
 
 from celery import Celery
 
-from taskcache import Cache, Result, current, progress
+from taskcache import Cache, Result, as_completed, current, gather, progress
 from tests.with_celery.apps.ledger import Ledger
 
 app: Any = Celery("shop", broker=os.environ["SHOP_BROKER"], backend=os.environ["SHOP_BACKEND"], set_as_current=False)
@@ -179,9 +179,9 @@ def flaky(name: str, good_run: int) -> str:
     return f"{name} {run}"
 
 
-@cache.cache_async(timeout=60, autoretry_for=(OutOfStock,), default_retry_delay=1, max_retries=1)
+@cache.cache_async(timeout=60, autoretry_for=(OutOfStock,), default_retry_delay=2, max_retries=1)
 def later(name: str) -> str:
-    """Succeed in the second run, which begins a second after the first."""
+    """Succeed in the second run, which begins two seconds after the first."""
     run = ledger.enter(name)
     if run == 1:
         raise OutOfStock(name, run)
@@ -250,3 +250,19 @@ def versioned(name: str) -> str:
 @cache.cache_async(timeout=60)
 def nested_flaky(name: str) -> str:
     return f"nested {flaky(name, 2)()}"
+
+
+@cache.cache_async(timeout=60)
+def several(name: str) -> list[list[str]]:
+    """Wait for several calls inside of a call, in both ways."""
+    gathered = gather(leaf(f"{name}:{number}") for number in range(3))
+    completed = as_completed([leaf(f"{name}:{number}") for number in range(3, 6)])
+    return [gathered(), sorted(result() for result in completed)]
+
+
+@cache.cache_async(timeout=60)
+async def late_several(name: str) -> list[list[str]]:
+    """Await several calls inside of a call, in both ways."""
+    gathered = gather(leaf(f"{name}:{number}") for number in range(3))
+    completed = as_completed([leaf(f"{name}:{number}") for number in range(3, 6)])
+    return [await gathered, sorted([await result async for result in completed])]

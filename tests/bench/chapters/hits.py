@@ -1,0 +1,121 @@
+"""This is where a hit is measured: one call whose value is stored, beside the bare client, the bare socket and the peers."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+from taskcache.codec import compression, typed
+from tests.bench import peers
+from tests.bench.floor import RawSocket, pack
+from tests.bench.functions import named, ours
+from tests.bench.goals import Outcome, beside, budget
+from tests.bench.ground import CACHE_DB, HOUR_S, SECRET, VALUES, Ground, pickled
+from tests.bench.measure import Times, Variant, code, rotate
+
+CALL = "call(42, 'hello')"
+TEXTS = {peer.key: peer.text for peer in peers.PEERS}
+
+
+def hits(ground: Ground) -> Iterator[Outcome]:
+    """Every size of value, all variants of a size in one rotation."""
+    for size in VALUES:
+        with ExitStack() as stack:
+            variants = _variants(ground, stack, size)
+            times = rotate(variants, ground.scale.rounds, ground.scale.batch_s)
+        yield from _OUTCOMES[size](times)
+
+
+def _variants(ground: Ground, stack: ExitStack, size: str) -> dict[str, Variant]:
+    value = VALUES[size]
+    client = stack.enter_context(ground.client())
+    calls: dict[str, Callable[[int, str], Any]] = {}
+    for key, options in {
+        "taskcache": {},
+        "signed": {"secret": SECRET},
+        "redis-py transport": {"transport": "redis-py"},
+    }.items():
+        cache = stack.enter_context(ours(ground, **options))
+        calls[key] = cache.cached(name=f"{key} {size}", version=1)(named(key, value))
+    calls |= peers.installed(ground, stack, lambda name: named(f"{name} {size}", value))
+    for key, call in calls.items():
+        # The first call computes and stores, the second finds its way, and both give what a hit has to give.
+        assert value == call(42, "hello") == call(42, "hello"), f"{key} gives another value"
+    variants = {key: code(CALL, call=call) for key, call in calls.items()}
+    raw_key, own_key = f"raw:{size}".encode(), f"own:{size}".encode()
+    client.set(raw_key, pickled(value), ex=HOUR_S)
+    client.set(own_key, _as_stored(value), ex=HOUR_S)
+    variants["r.get"] = code("get(key)", get=client.get, key=raw_key)
+    return variants | _floors(ground, stack, raw_key, own_key, calls["taskcache"])
+
+
+def _floors(ground: Ground, stack: ExitStack, raw_key: bytes, own_key: bytes, call: Any) -> dict[str, Variant]:
+    """What a bare socket takes for the same bytes, with and without decoding them."""
+    raw = RawSocket(ground.server.port, CACHE_DB)
+    stack.callback(raw.close)
+    stamp_and_entry = (call.stamp, call.cache.make_key(call.key_for(42, "hello")).encode())
+    return {
+        "raw GET": code("get(packed)", get=raw.get, packed=pack(b"GET", [raw_key])),
+        "raw GET + loads": code(
+            "loads(get(packed))", loads=pickle.loads, get=raw.get, packed=pack(b"GET", [raw_key])
+        ),
+        "raw GET + own decode": code(
+            "decode(unfold(get(packed)))",
+            decode=typed.decode,
+            unfold=compression.decompress if _is_folded(call) else lambda payload: payload,
+            get=raw.get,
+            packed=pack(b"GET", [own_key]),
+        ),
+        "raw MGET": code("get(packed)", get=raw.get_two, packed=pack(b"MGET", stamp_and_entry)),
+    }
+
+
+def _as_stored(value: Any) -> bytes:
+    """The payload of an entry: typed, and compressed where that pays, as it is by default."""
+    payload = typed.encode(value, what="the value")
+    return compression.compress(payload, above_bytes=4096) or payload
+
+
+def _is_folded(call: Any) -> bool:
+    payload = typed.encode(call.uncached(42, "hello"), what="the value")
+    return compression.compress(payload, above_bytes=4096) is not None
+
+
+def _small(times: Times) -> Iterator[Outcome]:
+    seconds = times.medians()
+    yield budget("hit.small", times.ratio("taskcache", "r.get"), seconds=seconds)
+    yield budget("hit.small.signed", times.ratio("signed", "r.get"))
+    for peer in ("walrus", "dogpile", "flask-caching"):
+        if peer in times.of:
+            yield budget(f"hit.small.{peer}", times.ratio("taskcache", peer))
+        else:
+            yield budget(f"hit.small.{peer}", None, "not installed")
+    yield beside("small hit / raw socket MGET: the floor", times.ratio("taskcache", "raw MGET"))
+    yield beside("raw socket MGET: the floor / redis-py `r.get`", times.ratio("raw MGET", "r.get"))
+    yield from _all(times, "small")
+
+
+def _page(times: Times) -> Iterator[Outcome]:
+    yield budget("hit.10k", times.ratio("taskcache", "raw GET + loads"), seconds=times.medians())
+    yield budget("hit.10k.own", times.ratio("taskcache", "raw GET + own decode"))
+    yield from _all(times, "10 KB")
+
+
+def _image(times: Times) -> Iterator[Outcome]:
+    yield budget("hit.1m", times.ratio("taskcache", "r.get"), seconds=times.medians())
+    yield budget("hit.1m.signed", times.ratio("signed", "r.get"))
+    yield beside("1 MB raw socket MGET: the floor / redis-py `r.get`", times.ratio("raw MGET", "r.get"))
+    yield from _all(times, "1 MB")
+
+
+def _all(times: Times, size: str) -> Iterator[Outcome]:
+    """Everybody beside bare `r.get`, which neither makes a key nor decodes."""
+    yield beside(f"{size} hit, transport='redis-py' / `r.get`", times.ratio("redis-py transport", "r.get"))
+    for key, text in TEXTS.items():
+        if key in times.of:
+            yield beside(f"{size} hit of {text} / `r.get`", times.ratio(key, "r.get"))
+
+
+_OUTCOMES = {"small": _small, "10 KB": _page, "1 MB": _image}

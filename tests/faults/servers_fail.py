@@ -1,0 +1,266 @@
+"""This is where the cache's server dies, forgets, hangs, and refuses to write."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+
+import redis
+
+from tests.faults.scenario import Play, row
+from tests.faults.stage import LONG_S
+from tests.nodes.waiting import wait_until
+
+NO_TWIN = "its result backend is another server here"
+
+
+def _running(play: Play, function: str = "held") -> None:
+    play.worker()
+    play.ask(function)
+    play.begun()
+
+
+def _pass(seconds: float) -> None:
+    """Let a fault last: nothing announces its end but the clock."""
+    end = time.monotonic() + seconds
+    wait_until(lambda: time.monotonic() > end, "time to pass", seconds + 5)
+
+
+def _later_callers_hit(play: Play, at_most: int) -> None:
+    """Whoever comes afterwards starts at most one more run, and the value is stored then."""
+    client = play.clients[1]
+    tickets = [int(client.ask(f"ask('held', {play.name!r}, 30)")) for _ in range(3)]
+    for ticket in tickets:
+        assert "value" == client.ask(f"answer({ticket})")[0]
+    assert play.runs() <= at_most, f"{play.runs()} runs"
+
+
+@row("cache server restarted empty while the body runs", at_most=2, within_s=5, without_celery=NO_TWIN)
+def cache_emptied(play: Play) -> None:
+    """Who waited gets the finished value without a second run; later callers start one more. Times from the body's end."""
+    _running(play)
+    play.stage.cache.restart(keep_data=False)
+    _pass(1.0)
+    with play.fault():
+        play.open()
+    play.answered()
+    assert 1 == play.runs(), "those who waited need no second run"
+    _later_callers_hit(play, 2)
+
+
+@row("cache server restarted with its data while the body runs", within_s=5, without_celery=NO_TWIN)
+def cache_restarted(play: Play) -> None:
+    """Nothing is lost: the value is stored under its flight. Times from the body's end."""
+    _running(play)
+    play.stage.cache.restart(keep_data=True)
+    with play.fault():
+        play.open()
+    play.answered()
+    _later_callers_hit(play, 1)
+
+
+@row("cache server dead for 20 s, then empty; the body ends meanwhile", at_most=2, within_s=5, without_celery=NO_TWIN)
+def cache_dead_at_publish(play: Play) -> None:
+    """The finished value is offered until the server is back; no second run for those who waited. Times from its return."""
+    _running(play)
+    play.stage.cache.kill()
+    play.open()
+    _pass(20)
+    play.stage.cache.start()
+    with play.fault():
+        pass
+    play.answered()
+    assert 1 == play.runs(), "those who waited need no second run"
+    _later_callers_hit(play, 2)
+
+
+@row(
+    "cache server dead when the call is made",
+    sees="the value, computed by each caller",
+    at_most=3,
+    within_s=8,
+    without_celery=NO_TWIN,
+)
+def cache_dead(play: Play) -> None:
+    """Each caller computes for itself, is told once in the log, and a breaker leaves the dead server alone."""
+    play.people()
+    play.open()
+    play.stage.cache.kill()
+    with play.fault():
+        play.ask("held")
+    play.answered()
+
+
+@row(
+    "cache server accepts and never answers when the call is made",
+    sees="the value, computed by each caller",
+    at_most=3,
+    within_s=25,
+    without_celery=NO_TWIN,
+)
+def cache_blackholed(play: Play) -> None:
+    """The first command gives up after its timeouts; calls of the next second do not try."""
+    play.people()
+    play.open()
+    play.stage.cache_net.blackhole = True
+    with play.fault():
+        play.ask("held")
+    play.answered()
+    client = play.clients[0]
+    began = time.monotonic()
+    assert "value" == client.ask(f"answer(ask('held', {play.name!r}))")[0]
+    assert time.monotonic() - began < 12, "the breaker was not asked"
+
+
+@row("the clients' network to the cache hangs for 8 s while they wait", within_s=16, without_celery=NO_TWIN)
+def cache_network_hangs(play: Play) -> None:
+    """The worker publishes; the clients find the value when the network is back. Times from the begin of the hang."""
+    _running(play)
+    with play.fault():
+        play.stage.cache_net.blackhole = True
+    play.open()
+    _pass(8)
+    play.stage.cache_net.blackhole = False
+    play.answered()
+    assert 1 == play.runs()
+
+
+@row("CLIENT PAUSE for 8 s while the body runs", at_most=2, within_s=13, without_celery=NO_TWIN)
+def cache_paused(play: Play) -> None:
+    """Leases do not expire before the renewals that wait in the server's queue; the value comes after the pause."""
+    _running(play)
+    with play.stage.cache.client() as cache:
+        cache.execute_command("CLIENT", "PAUSE", 8000, "ALL")
+    with play.fault():
+        play.open()
+    play.answered()
+    assert 1 == play.runs()
+
+
+@row("cache server SIGSTOPped for 8 s while the body runs", at_most=1, within_s=13, without_celery=NO_TWIN)
+def cache_stopped(play: Play) -> None:
+    """The same with the whole process frozen, beyond the lease."""
+    _running(play)
+    play.stage.cache.pause()
+    with play.fault():
+        play.open()
+    _pass(8)
+    play.stage.cache.resume()
+    play.answered()
+    assert 1 == play.runs()
+
+
+@row("cache server out of memory when the body ends, for 5 s", at_most=1, within_s=10, without_celery=NO_TWIN)
+def cache_full(play: Play) -> None:
+    """The publish is refused and tried again until there is room."""
+    _running(play)
+    with play.stage.cache.client() as cache:
+        cache.config_set("maxmemory", 1)
+    with play.fault():
+        play.open()
+    _pass(5)
+    with play.stage.cache.client() as cache:
+        cache.config_set("maxmemory", 0)
+    play.answered()
+    assert 1 == play.runs()
+
+
+@row(
+    "cache server out of memory when the call is made",
+    sees="the value, computed by each caller",
+    at_most=3,
+    within_s=5,
+    without_celery=NO_TWIN,
+)
+def cache_full_before(play: Play) -> None:
+    """A full server that refuses writes counts as away: each caller computes."""
+    play.people()
+    play.open()
+    with play.stage.cache.client() as cache:
+        cache.config_set("maxmemory", 1)
+    with play.fault():
+        play.ask("held")
+    play.answered()
+
+
+@row(
+    "cache server is a read-only replica when the call is made",
+    sees="the value, computed by each caller",
+    at_most=3,
+    within_s=5,
+    without_celery=NO_TWIN,
+)
+def cache_read_only(play: Play) -> None:
+    """A client that was left with a demoted primary computes."""
+    play.people()
+    play.open()
+    with play.stage.cache.client() as cache:
+        cache.replicaof("127.0.0.1", str(play.stage.calm.port))
+        wait_until(lambda: cache.info("replication").get("master_link_status") == "up", "the replica", LONG_S)
+    with play.fault():
+        play.ask("held")
+    play.answered()
+
+
+@row("cache server is a read-only replica for 5 s when the body ends", at_most=2, within_s=10, without_celery=NO_TWIN)
+def cache_read_only_at_publish(play: Play) -> None:
+    """The publish is refused and tried again; what the failover lost is known to the worker and to those who wait."""
+    _running(play)
+    with play.stage.cache.client() as cache:
+        cache.replicaof("127.0.0.1", str(play.stage.calm.port))
+    with play.fault():
+        play.open()
+    _pass(5)
+    with play.stage.cache.client() as cache:
+        cache.replicaof("NO", "ONE")
+    play.answered()
+    assert 1 == play.runs()
+
+
+@row(
+    "a script of somebody else's keeps the cache server busy for 3 s when the call is made",
+    sees="the value, computed by each caller or after the script",
+    at_most=3,
+    within_s=12,
+    without_celery=NO_TWIN,
+)
+def cache_busy(play: Play) -> None:
+    """BUSY counts as away: each caller computes."""
+    play.people()
+    play.open()
+    thread = threading.Thread(target=_keep_busy, args=(play, 3.0))
+    thread.start()
+    _pass(0.3)
+    with play.fault():
+        play.ask("held")
+    play.answered()
+    thread.join()
+
+
+@row(
+    "a script of somebody else's keeps the cache server busy for 5 s when the body ends",
+    within_s=10,
+    without_celery=NO_TWIN,
+)
+def cache_busy_at_publish(play: Play) -> None:
+    """The publish is refused and tried again."""
+    _running(play)
+    thread = threading.Thread(target=_keep_busy, args=(play, 5.0))
+    thread.start()
+    _pass(0.3)
+    with play.fault():
+        play.open()
+    play.answered()
+    thread.join()
+    assert 1 == play.runs()
+
+
+def _keep_busy(play: Play, seconds: float) -> None:
+    script = "local n = 0 while n < 1e15 do n = n + 1 end"
+    with play.stage.cache.client() as cache, play.stage.cache.client() as other:
+        timer = threading.Timer(seconds, lambda: other.script_kill())
+        timer.start()
+        with contextlib.suppress(redis.ResponseError, redis.TimeoutError):  # however its end is said
+            cache.eval(script, 0)
+        timer.join()

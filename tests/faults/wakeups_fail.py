@@ -1,0 +1,117 @@
+"""This is where wake-ups are lost and their connection is cut, at every point of a flight."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.faults.scenario import Play, row
+from tests.nodes.waiting import wait_until
+
+NO_TWIN = "its result backend is another server here"
+# One watchdog period, and a moment for a machine that is busy.
+LATE_S = 2.5
+
+
+def _cut(play: Play, kind: str = "pubsub") -> None:
+    with play.stage.cache.client() as cache:
+        cache.client_kill_filter(_type=kind)
+
+
+@contextmanager
+def _never_subscribed(play: Play) -> Iterator[None]:
+    """Cut every subscription as soon as it is made."""
+    stop = threading.Event()
+
+    def cut() -> None:
+        with play.stage.cache.client() as cache:
+            while not stop.is_set():
+                cache.client_kill_filter(_type="pubsub")
+
+    thread = threading.Thread(target=cut)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@row("wake-up connection cut while the message is queued", within_s=LATE_S, without_celery=NO_TWIN)
+def cut_queued(play: Play) -> None:
+    """It is made again, and every wait is looked at. Times from the body's end."""
+    play.alone()
+    play.people()
+    play.ask("held")
+    play.dispatched()
+    _cut(play)
+    play.worker()
+    play.begun()
+    with play.fault():
+        play.open()
+    play.answered()
+
+
+@row("wake-up connection cut while the body runs", within_s=LATE_S, without_celery=NO_TWIN)
+def cut_running(play: Play) -> None:
+    """The same. Times from the body's end."""
+    play.worker()
+    play.ask("held")
+    play.begun()
+    _cut(play)
+    with play.fault():
+        play.open()
+    play.answered()
+
+
+@row("wake-up connection never there from the begin to the end", within_s=LATE_S + 1, without_celery=NO_TWIN)
+def never_subscribed(play: Play) -> None:
+    """The watchdog finds the value. Times from the body's end."""
+    play.worker()
+    play.people()
+    with _never_subscribed(play):
+        play.ask("held")
+        play.begun()
+        with play.fault():
+            play.open()
+        play.answered()
+
+
+@row("all client connections cut when the body ends, several times", within_s=LATE_S + 1, without_celery=NO_TWIN)
+def all_cut(play: Play) -> None:
+    """Commands and subscription are made again. Times from the body's end."""
+    play.worker()
+    play.ask("held")
+    play.begun()
+    with play.fault():
+        play.stage.cache_net.drop_all()
+        play.open()
+        play.stage.cache_net.drop_all()
+    play.answered()
+
+
+@row("pub/sub message lost", within_s=LATE_S, without_celery=NO_TWIN)
+def message_lost(play: Play) -> None:
+    """Wake-ups are hints: the flight's outcome is found at the next look. Times from the body's end."""
+    play.worker()
+    play.ask("held")
+    play.begun()
+    with play.fault(), _never_subscribed(play):
+        play.open()
+        wait_until(lambda: play.has_outcome(), "the publish", 20)
+    play.answered()
+
+
+@row("a value of 5 MB, cut off in the middle of its delivery", within_s=6, without_celery=NO_TWIN)
+def value_truncated(play: Play) -> None:
+    """A reply that breaks off is asked for again. Times from the body's end."""
+    play.worker()
+    play.ask("sizeable")
+    play.begun()
+    with play.fault():
+        play.stage.cache_net.truncate_after = 1_000_000
+        play.open()
+        wait_until(lambda: play.stage.cache_net.truncate_after == 0, "the cut", 20)
+        play.stage.cache_net.truncate_after = None
+    play.answered()

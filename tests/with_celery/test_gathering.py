@@ -1,0 +1,73 @@
+"""This is where several results become one, and where they are taken as they come."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import pytest
+
+from taskcache import NotReady, Result, UsageError, as_completed, gather
+
+pytestmark = pytest.mark.usefixtures("shop", "worker")
+
+LONG = 30
+
+
+def test_gather_keeps_the_order(shop: ModuleType, held: Result[str], name: str) -> None:
+    """One result of many gives the list of their values."""
+    gathered = gather([held, shop.echo(1), shop.echo(2)])
+    with pytest.raises(NotReady):
+        gathered(timeout=0.05)
+    shop.ledger.open(name)
+
+    assert [f"{name} 1", 1, 2] == gathered(timeout=LONG)
+    assert ([], "done") == (gather([])(), gathered.state)
+
+
+def test_gather_raises_the_first_error_in_order(shop: ModuleType, name: str) -> None:
+    """With several errors, it is the one of the first result."""
+    gathered = gather([shop.echo(1), shop.raises(f"{name}-a"), shop.raises(f"{name}-b")])
+    with pytest.raises(shop.OutOfStock, match=f"{name}-a"):
+        gathered(timeout=LONG)
+
+
+def test_gather_refuses_what_is_no_result() -> None:
+    """Values instead of results are a mistake."""
+    with pytest.raises(UsageError, match="not int"):
+        gather([1])  # type: ignore[arg-type]  # the mistake
+
+
+async def test_a_gathered_result_can_be_awaited(shop: ModuleType) -> None:
+    """`await gather(...)` gives the list."""
+    assert [0, 1, 2] == await gather([shop.echo(number) for number in range(3)])
+
+
+def test_results_come_as_they_are_completed(shop: ModuleType, held: Result[str], name: str) -> None:
+    """The quick ones come first, whatever their place."""
+    quick = shop.echo("quick", name)
+    seen = []
+    for result in as_completed([held, quick], timeout=LONG):
+        seen.append(result)
+        shop.ledger.open(name)
+
+    assert [quick, held] == seen
+    assert 2 == len(as_completed(seen))
+
+
+async def test_results_come_as_they_are_completed_to_coroutines(shop: ModuleType, held: Result[str], name: str) -> None:
+    """`async for` does the same."""
+    quick = shop.echo("quick", name)
+    seen = []
+    async for result in as_completed([held, quick], timeout=LONG):
+        seen.append(result)
+        shop.ledger.open(name)
+
+    assert [quick, held] == seen
+
+
+async def test_completion_has_a_timeout(held: Result[str]) -> None:
+    """When nothing comes in time, NotReady says how many are missing."""
+    with pytest.raises(NotReady, match="1 of 1"):
+        list(as_completed([held], timeout=0.05))
+    with pytest.raises(NotReady, match="1 of 1"):
+        _ = [result async for result in as_completed([held], timeout=0.05)]
