@@ -60,6 +60,10 @@ class AsyncServer:
             return None
         return replies
 
+    async def unlink(self, keys: Sequence[bytes]) -> int:
+        """Remove keys; how many were there."""
+        return sum(await self.calls(unlinks(keys, self._server.is_cluster)))
+
     async def scan(self, pattern: bytes, count: int = 1000) -> AsyncGenerator[list[bytes], None]:
         """Yield pages of keys that match; a key may come twice."""
         # The pages are walked by a thread: this is housekeeping, and clusters are walked node by node there already.

@@ -56,6 +56,9 @@ def make_app(url: str, queue: str) -> Any:
     app: Any = Celery("taskcache-local", broker=url, backend=url, set_as_current=False, fixups=[])
     app.is_taskcache_local = True
     app.conf.update(
+        # These two, since CELERY_BROKER_URL and BROKER_URL, meant for another app, win over `broker=`.
+        broker_read_url=url,
+        broker_write_url=url,
         task_default_queue=queue,
         accept_content=["json", serializer.NAME],
         # The queue's only worker dies with its process; what is left is nobody's.

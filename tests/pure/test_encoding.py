@@ -246,7 +246,7 @@ def test_the_error_names_the_way_the_type_and_the_cures() -> None:
         encode(Point({"address": [1, 2, 3, Plain()]}), where="user")
 
     expected = (
-        f"`user.x['address'][3]` is of type {__name__}.Plain, which has no identity to build a key from; "
+        f"`user.x['address'][3]` is of type {Plain.__module__}.Plain, which has no identity to build a key from; "
         "give the class `__cache_key__`, call `identify(Plain, key=...)`, "
         "declare its fields (dataclass, NamedTuple, Enum), "
         'or leave it out with `ignore=("user",)`'

@@ -56,7 +56,7 @@ def start_demo(tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
     monkeypatch.setenv("TMPDIR", str(temporary))
     # Set up for a deployment: the demo must not touch it.
-    for name in ("TASKCACHE_URL", "CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"):
+    for name in ("TASKCACHE_URL", "CELERY_BROKER_URL", "CELERY_RESULT_BACKEND", "BROKER_URL"):
         monkeypatch.setenv(name, "redis://127.0.0.1:1/0")
     monkeypatch.setenv("TASKCACHE_DEBUG", "1")
     monkeypatch.setenv("PYTHONUNBUFFERED", "1")

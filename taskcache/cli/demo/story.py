@@ -28,6 +28,8 @@ from taskcache.errors import NoServer
 PATIENCE_S: Final = 300.0
 # Below this, the worker to be killed could run out of work before it is.
 FEWEST_MODULES: Final = 20
+# What the command `celery` takes for options that nobody typed.
+_COMMAND_LINE: Final = ("BROKER_URL", "RESULT_BACKEND", "LOADER", "CONFIG_MODULE", "WORKDIR")
 
 
 def run(*, is_quick: bool, workers: int, screen: Screen | None = None) -> int:
@@ -142,7 +144,7 @@ def _leave(meeting: Meeting) -> None:
 
 def _forget_other_apps() -> None:
     """Celery's own variables win over what an app says, and here they are meant for another app."""
-    for name in [name for name in os.environ if name.startswith("CELERY_")]:
+    for name in [name for name in os.environ if name.startswith("CELERY_") or name in _COMMAND_LINE]:
         del os.environ[name]
 
 
