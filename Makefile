@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint bench all-pythons clean
+.PHONY: help demo test check lint bench docs all-pythons clean
 
 help: ## show these targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -24,6 +24,15 @@ check: test ## what must pass before a commit
 
 bench: $(VENV)/.installed ## the performance budget, beside the peers
 	$(BIN)/python -m tests.bench $(ARGS)
+
+# In an environment of its own: nobody needs a site builder to work on the code. Builds without a network.
+docs: $(VENV)-docs/.installed ## the site of docs/, in build/site; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build --strict --quiet
+
+$(VENV)-docs/.installed: pyproject.toml
+	@test -x $(VENV)-docs/bin/python || $(PYTHON) -m venv $(VENV)-docs || { rm -rf $(VENV)-docs; exit 1; }
+	$(VENV)-docs/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@
 
 # Python 3.10 to 3.13, those that are found, each in an environment of its own.
 VERSIONS := 3.10 3.11 3.12 3.13

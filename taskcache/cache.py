@@ -12,7 +12,7 @@ from typing_extensions import ParamSpec, Self, Unpack
 from taskcache import calling, following, opening
 from taskcache.aio import AsyncCache
 from taskcache.codec.sealing import Codec
-from taskcache.decorators import AsyncFunction, CachedFunction, CachedProperty
+from taskcache.decorators import AsyncFunction, CachedFunction, CachedProperty, cached_function
 from taskcache.drivers import blocking
 from taskcache.errors import UsageError
 from taskcache.invocation import Invocation
@@ -306,7 +306,7 @@ class Cache:
     def cached(self, /, **options: Unpack[CachedOptions]) -> CachedDecorator: ...
     def cached(self, fn: Any = None, /, **options: Any) -> Any:
         """Compute calls where they are made, once for all who ask meanwhile, and share the value."""
-        return self._decorate(CachedFunction, "cached", fn, options)
+        return self._decorate(cached_function, "cached", fn, options)
 
     @overload
     def cached_property(self, fn: Callable[[Any], R], /) -> CachedProperty[R]: ...

@@ -6,10 +6,11 @@ import inspect
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from taskcache import events, retrying
+from taskcache import events, nearby, retrying
 from taskcache.computing import Attempt, Sealed, new_owner
 from taskcache.current import ancestors, computing
 from taskcache.drivers import asyncio as driver
@@ -27,6 +28,8 @@ from taskcache.stats import Stats
 if TYPE_CHECKING:
     from taskcache.cache import Cache
     from taskcache.function import Function
+
+_has_slot: ContextVar[bool] = ContextVar("taskcache_has_slot", default=False)
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 Reads = Sequence[bytes | None]
@@ -68,10 +71,14 @@ def is_own_ancestor(invocation: Invocation) -> bool:
 
 def look(station: Station, invocation: Invocation) -> tuple[Landing | None, Reads]:
     """The hit path: one round trip, and a value if it may be returned; what was read goes on to the miss."""
-    first = station.read((invocation.redis_key, *invocation.stamps))
-    landing = invocation.usable(first[0], first[1:])
-    if isinstance(landing, Extra):
-        landing = blocking.run(judged(invocation.errand(station, ""), first[0], first[1:]), station.server)
+    with nearby.around(station, invocation) as near:
+        if near.landing is not None:
+            return near.landing, ()
+        first = station.read((invocation.redis_key, *invocation.stamps))
+        landing = invocation.usable(first[0], first[1:])
+        if isinstance(landing, Extra):
+            landing = blocking.run(judged(invocation.errand(station, ""), first[0], first[1:]), station.server)
+        near.keep(first[0], landing)
     return landing, first
 
 
@@ -113,8 +120,15 @@ def _without_cache(function: Callee, error: NoServer, arguments: Arguments) -> A
     """The cache is away: its user is served all the same, and told once."""
     note_degraded(function, error)
     args, kwargs = arguments
-    with function.cache.slots:
+    if _has_slot.get():
+        # Part of a computation that has a slot: one more for each level of a recursion would be a deadlock.
         return function.origin.fn(*args, **kwargs)
+    with function.cache.slots:
+        entered = _has_slot.set(True)
+        try:
+            return function.origin.fn(*args, **kwargs)
+        finally:
+            _has_slot.reset(entered)
 
 
 def note_degraded(function: Callee, error: NoServer) -> None:
@@ -204,6 +218,8 @@ class InlineLauncher:
     def __init__(self, launcher: Launcher, claim: Callable[[str], bool]) -> None:
         self._launcher = launcher
         self._claim = claim
+        # So that the result can say where its value was computed.
+        self.has_computed = False
 
     def launch(self, token: str) -> None:
         try:
@@ -211,7 +227,7 @@ class InlineLauncher:
         except DispatchFailed as error:
             events.warn_once(f"inline {error}", "taskcache: %s Calls are computed where they are made meanwhile", error)
             # Under the flight, so that those who follow it get the value too; False means that another is at it.
-            self._claim(token)
+            self.has_computed = self._claim(token)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._launcher, name)
@@ -269,12 +285,16 @@ async def aget_or_set(cache: Cache, key: str, value: Any, ttl_ms: int) -> Any:
 
 async def alook(station: Station, invocation: Invocation) -> tuple[Landing | None, Reads]:
     """`look` from a coroutine."""
-    station.check()
-    with station.watched():
-        first: Reads = await station.loops.call(Call("MGET", (invocation.redis_key, *invocation.stamps)))
-    landing = invocation.usable(first[0], first[1:])
-    if isinstance(landing, Extra):
-        landing = await driver.run(judged(invocation.errand(station, ""), first[0], first[1:]), station.loops)
+    with nearby.around(station, invocation) as near:
+        if near.landing is not None:
+            return near.landing, ()
+        station.check()
+        with station.watched():
+            first: Reads = await station.loops.call(Call("MGET", (invocation.redis_key, *invocation.stamps)))
+        landing = invocation.usable(first[0], first[1:])
+        if isinstance(landing, Extra):
+            landing = await driver.run(judged(invocation.errand(station, ""), first[0], first[1:]), station.loops)
+        near.keep(first[0], landing)
     return landing, first
 
 

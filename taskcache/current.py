@@ -27,6 +27,8 @@ class Progress:
 
 def check_tags(tags: Iterable[Any]) -> tuple[str, ...]:
     """Refuse what is not a tag."""
+    if isinstance(tags, str):
+        raise UsageError(f"tags={tags!r}: give several, such as ({tags!r},)")
     checked = tuple(tags)
     for tag in checked:
         if not isinstance(tag, str) or not tag:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,9 +19,10 @@ from taskcache.drivers.asyncio import mark_coroutine_function
 from taskcache.drivers.pending import Pending
 from taskcache.errors import NoServer, UncacheableArgument, UsageError
 from taskcache.function import Function
-from taskcache.hits import Hits, hits_of
+from taskcache.hits import Hits
 from taskcache.invocation import Invocation
 from taskcache.keys.encoding import encode
+from taskcache.nearby import front_of, near_hits_of
 from taskcache.options import Options, check
 from taskcache.primitives import MISSING
 from taskcache.protocol.entry import new_token
@@ -60,7 +63,7 @@ class CachedFunction(Function[P, R]):
                 return value  # type: ignore[no-any-return]  # the codec does not know R
         answer: R = calling.call(self, args, kwargs)
         if self._hits is None:
-            self._hits = hits_of(self)
+            self._hits = near_hits_of(self)
         return answer
 
     async def _acall(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -71,7 +74,7 @@ class CachedFunction(Function[P, R]):
                 return value
         answer = await calling.acall(self, args, kwargs)
         if self._hits is None:
-            self._hits = hits_of(self)
+            self._hits = near_hits_of(self)
         return answer
 
     def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -83,9 +86,15 @@ class CachedFunction(Function[P, R]):
         """The computation of this call that is under way somewhere, or None; starts nothing."""
         return Result.of_flight(self, self.invocation(args, kwargs))
 
-    def with_options(self, **options: Any) -> Self:
+    def with_options(self, **options: Any) -> CachedFunction[P, R]:
         """The same function with other options for the calls made through it."""
-        return _with(self, options)
+        same: CachedFunction[P, R] = _with(self, options, cached_kind)
+        same.begin()
+        return same
+
+    def begin(self) -> None:
+        """Forget how calls were answered so far: it depends on the options."""
+        self._hits = None
 
     @property
     def aio(self) -> AwaitableCached[P, R]:
@@ -94,6 +103,43 @@ class CachedFunction(Function[P, R]):
 
     def __setstate__(self, state: tuple[Cache, Callable[..., Any], Options]) -> None:
         self.__init__(*state)  # type: ignore[misc]  # made by origin._make, without arguments
+
+
+class NearFunction(CachedFunction[P, R]):
+    """A `cached` function with `near=`: its calls are answered from this process while the server vouches for them."""
+
+    # Calling an instance calls what it keeps in this slot: for CPython that is one frame less than a method.
+    __slots__ = ("__call__",)
+
+    def __init__(self, cache: Cache, fn: Callable[..., Any], options: Options) -> None:
+        super().__init__(cache, fn, options)
+        self.begin()
+
+    def begin(self) -> None:
+        super().begin()
+        self._answer_with(self._first)
+
+    def _first(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """The calls before the server is known; then a front answers, where there can be one."""
+        far = super().__call__
+        answer = far(*args, **kwargs)
+        if self._hits is not None or self.cache.is_open:
+            self._answer_with(far)
+            front_of(self, far, self._answer_with)
+        return answer
+
+    def _answer_with(self, call: Callable[..., Any]) -> None:
+        self.__call__ = call  # type: ignore[method-assign]  # the slot
+
+
+def cached_kind(options: Options) -> type[CachedFunction[Any, Any]]:
+    """The class that a `cached` function with these options is of."""
+    return NearFunction if options.near_ms else CachedFunction
+
+
+def cached_function(cache: Cache, fn: Callable[..., Any], options: Options) -> CachedFunction[Any, Any]:
+    """Make a `cached` function, of the kind its options ask for."""
+    return cached_kind(options)(cache, fn, options)
 
 
 class AsyncFunction(Function[P, R]):
@@ -191,7 +237,8 @@ class AsyncFunction(Function[P, R]):
 
     def with_options(self, **options: Any) -> Self:
         """The same function with other options, Celery's among them (`queue=`, `priority=`), for these calls."""
-        return _with(self, options)
+        same: Self = _with(self, options, lambda options: type(self))
+        return same
 
     @property
     def aio(self) -> AwaitableAsync[P, R]:
@@ -231,19 +278,28 @@ class AsyncFunction(Function[P, R]):
         super().__init__(*state)
 
 
-F = TypeVar("F", bound=Function[Any, Any])
-
-
-def _with(function: F, given: dict[str, Any]) -> F:
+def _with(function: Function[Any, Any], given: dict[str, Any], kind: Callable[[Options], type[Any]]) -> Any:
     for fixed in ("name", "version", "key_fn", "ignore"):
         if fixed in given:
             raise UsageError(f"with_options({fixed}=...) would change the key; say it where the function is decorated")
     checked = check(given, function.decorator)
     changed = {name: getattr(checked, name) for name in given if name not in checked.celery}
-    same = object.__new__(type(function))
+    options = replace(function.options, **changed, celery={**function.options.celery, **checked.celery})
+    same = object.__new__(kind(options))
     same.__dict__.update(function.__dict__)
-    same.options = replace(function.options, **changed, celery={**function.options.celery, **checked.celery})
+    same.options = options
     return same
+
+
+_naming = threading.Lock()
+
+
+def _after_fork() -> None:
+    global _naming
+    _naming = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class _Token:
@@ -300,14 +356,19 @@ class CachedProperty(Generic[R]):
         token = getattr(instance, self.SLOT, None)
         if isinstance(token, _Token) and token.is_of(instance):
             return token.text
-        token = _Token(instance)
-        try:
-            object.__setattr__(instance, self.SLOT, token)
-        except AttributeError:
-            raise UncacheableArgument(
-                f"{type(instance).__name__} has no identity and no place to keep one (__slots__); give it "
-                f"`__cache_key__`, or add {self.SLOT!r} to its __slots__"
-            ) from None
+        # Threads that meet a new object together must give it one token.
+        with _naming:
+            token = getattr(instance, self.SLOT, None)
+            if isinstance(token, _Token) and token.is_of(instance):
+                return token.text
+            token = _Token(instance)
+            try:
+                object.__setattr__(instance, self.SLOT, token)
+            except AttributeError:
+                raise UncacheableArgument(
+                    f"{type(instance).__name__} has no identity and no place to keep one (__slots__); give it "
+                    f"`__cache_key__`, or add {self.SLOT!r} to its __slots__"
+                ) from None
         return token.text
 
     @overload

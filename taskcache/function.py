@@ -71,6 +71,11 @@ class Function(Generic[P, R]):
     # -- keys -----------------------------------------------------------------------------------------
 
     @property
+    def binding(self) -> Binding | None:
+        """How arguments become keys; None with a `key_fn`."""
+        return self._binding
+
+    @property
     def digest(self) -> Callable[..., str] | None:
         """What makes 32 hex digits of a call's arguments; None with a `key_fn`."""
         return None if self._binding is None else self._binding.digest
@@ -111,6 +116,7 @@ class Function(Generic[P, R]):
             self.name,
             self._tags(args, kwargs) if self.options.tags != () else (),
             self.options.lifetime_ms(self._default_lifetime_ms),
+            self.options.near_ms,
         )
 
     @property
@@ -119,12 +125,12 @@ class Function(Generic[P, R]):
 
     def _tags(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, ...]:
         tags = self.options.tags
-        found = tuple(tags(*args, **kwargs)) if callable(tags) else tuple(tags)
+        found = check_tags(tags(*args, **kwargs) if callable(tags) else tags)
         if any("{" in tag for tag in found):
             bound = inspect.signature(self.origin.fn).bind(*args, **kwargs)
             bound.apply_defaults()
-            found = tuple(tag.format(**bound.arguments) for tag in found)
-        return check_tags(found)
+            found = check_tags(tag.format(**bound.arguments) for tag in found)
+        return found
 
     # -- verbs about entries --------------------------------------------------------------------------
 

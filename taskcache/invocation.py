@@ -34,6 +34,8 @@ class Invocation:
     tags: tuple[str, ...]
     stamps: tuple[bytes, ...]
     lifetime_ms: int
+    # How long this process may keep the value near; 0: not at all.
+    near_ms: int = 0
 
     @classmethod
     def of(
@@ -44,12 +46,13 @@ class Invocation:
         label: str,
         tags: tuple[str, ...],
         lifetime_ms: int,
+        near_ms: int = 0,
     ) -> Invocation:
         """Describe the call of the function `label` whose key is `key`."""
         name = settings.name
         stamps = (function_stamp(name, label), *(tag_stamp(name, tag) for tag in tags))
         redis_key = f"{name}:{key}".encode("utf-8", "surrogatepass")
-        return cls(settings, codec, key, redis_key, label, tags, stamps, lifetime_ms)
+        return cls(settings, codec, key, redis_key, label, tags, stamps, lifetime_ms, near_ms)
 
     @property
     def label_bytes(self) -> int:

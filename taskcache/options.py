@@ -28,6 +28,7 @@ class CachedOptions(TypedDict, total=False):
     tags: Tags
     store_if: Callable[[Any], bool] | None
     on_cache_error: Literal["inline", "raise"]
+    near: bool | Duration
 
 
 class AsyncOptions(CachedOptions, total=False):
@@ -60,6 +61,9 @@ class AsyncOptions(CachedOptions, total=False):
     send_events: bool
 
 
+# How long `near=True` keeps a value before it is read again: seldom enough to cost nothing, and the two clocks that its
+# lifetime is counted by cannot drift apart by more than a few milliseconds meanwhile.
+NEAR_LIFETIME_MS = 300_000
 _OWN_ASYNC = ("on_broker_error", "inline_after", "revoke_when_abandoned")
 _CELERY = frozenset(AsyncOptions.__annotations__) - frozenset(CachedOptions.__annotations__) - frozenset(_OWN_ASYNC)
 _REFUSED = {
@@ -83,6 +87,8 @@ class Options:
     tags: Tags = ()
     store_if: Callable[[Any], bool] | None = None
     on_cache_error: Literal["inline", "raise"] = "inline"
+    # Keep values in this process, for so many seconds at most: see taskcache/near.
+    near: bool | Duration = False
     on_broker_error: Literal["raise", "inline"] = "raise"
     inline_after: Duration | None = None
     revoke_when_abandoned: bool = False
@@ -91,6 +97,13 @@ class Options:
     @property
     def inline_after_s(self) -> float | None:
         return None if self.inline_after is None else to_ms(self.inline_after, "inline_after") / 1000
+
+    @property
+    def near_ms(self) -> int:
+        """How long this process may keep a value at most; 0: not at all."""
+        if isinstance(self.near, bool):
+            return NEAR_LIFETIME_MS if self.near else 0
+        return to_ms(self.near, "near")
 
     def lifetime_ms(self, default_ms: int) -> int:
         """How long an entry lives, as far as it is known before the result is; a callable counts as the default."""
@@ -140,3 +153,5 @@ def _check_values(options: Options, decorator: str) -> None:
             raise UsageError(f"{decorator}({name}={getattr(options, name)!r}): choose one of {', '.join(allowed)}")
     if options.inline_after is not None:
         to_ms(options.inline_after, "inline_after")
+    if not isinstance(options.near, bool):
+        to_ms(options.near, "near")

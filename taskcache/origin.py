@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import types
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -32,8 +33,11 @@ class Origin:
 
     def reduce(self, function: Any) -> Any:
         """How the decorated function pickles: by its qualified name, or, where nobody can import it, by value."""
-        if not self.by_value:
-            return _find, (self.fn.__module__, self.fn.__qualname__)
+        qualname = getattr(self.fn, "__qualname__", "<locals>")
+        is_findable = "<" not in qualname
+        if not self.by_value or (is_findable and not _is_cloudpickle_at_work()):
+            # A pool of processes finds functions of `__main__` as Python's own pickle does.
+            return _find, (self.fn.__module__, qualname)
         # Two stages, so that a function that calls itself can be written.
         options = replace(function.options, name=self.name, version=self.version)
         return _make, (type(function),), (function.cache, self.fn, options)
@@ -49,8 +53,11 @@ def origin_of(decorated: Any, options: Options, decorator: str) -> Origin:
         kind, fn = "static", decorated.__func__
     _refuse(fn, decorator)
     module, qualname = getattr(fn, "__module__", None) or "", getattr(fn, "__qualname__", type(fn).__qualname__)
+    if module == "__mp_main__":
+        # What the children of a spawned pool call the program that their parent runs: the same function, the same keys.
+        module = "__main__"
     by_value = module == "__main__" or "<locals>" in qualname or "<lambda>" in qualname
-    name = options.name or f"{module}.{qualname}"
+    name = f"{module}.{qualname}" if options.name is None else options.name
     if any(sign in name for sign in "{}") or not name.strip():
         raise UsageError(f"{decorator}(name={name!r}): a name is not empty and has no braces")
     version = "" if options.version is None else str(options.version)
@@ -102,6 +109,16 @@ def _code_parts(code: types.CodeType) -> tuple[Any, ...]:
         for constant in code.co_consts
     )
     return code.co_code, code.co_names, constants
+
+
+def _is_cloudpickle_at_work() -> bool:
+    """True when it is cloudpickle that asks, which can write a function by value; pickle does not tell who asks."""
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").partition(".")[0] == "cloudpickle":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _find(module: str, qualname: str) -> Any:

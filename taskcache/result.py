@@ -51,6 +51,7 @@ class Result(Generic[R]):
         self._cache = cache if cache is not None else (function.cache if function is not None else None)
         # What a gathered result waits for.
         self._parts = parts
+        self._computed_here = False
 
     @classmethod
     def of_flight(cls, function: Function[Any, Any], invocation: Invocation) -> Result[Any] | None:
@@ -87,7 +88,9 @@ class Result(Generic[R]):
         function, invocation, cache = self._function, self._invocation, self._cache
         if self.ready() or function is None or invocation is None or cache is None or self._arguments is None:
             return False
-        return calling.claim_here(function, cache.station, invocation, self._pending.token, self._arguments)
+        claimed = calling.claim_here(function, cache.station, invocation, self._pending.token, self._arguments)
+        self._computed_here = self._computed_here or claimed
+        return claimed
 
     def claims_after(self) -> float | None:
         """After how many seconds this process may compute a queued flight itself; None: never."""
@@ -170,8 +173,13 @@ class Result(Generic[R]):
     def source(self) -> Source:
         """Where the value comes from: hit, stale, joined (somebody else's flight), led (ours), inline (computed here)."""
         if self._landing is not None:
-            return self._landing.source
+            return "inline" if self._computed_here or self._sent_to_nobody else self._landing.source
         return "led" if self._pending.leads else "joined"
+
+    @property
+    def _sent_to_nobody(self) -> bool:
+        launcher = self._pending.launcher
+        return isinstance(launcher, calling.InlineLauncher) and launcher.has_computed
 
     @property
     def progress(self) -> Progress:

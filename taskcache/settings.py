@@ -119,6 +119,9 @@ class Settings:
     # How long a finished value is offered to a server that is away before it is given up.
     publish_patience_ms: int = 30_000
     transport: Literal["auto", "redis-py"] = "auto"
+    # What a process keeps near of one cache: enough for the hot keys of a web process, small beside its own memory.
+    near_entries: int = 10_000
+    near_bytes: int = 64 * 2**20
 
     def __post_init__(self) -> None:
         if not self.name or any(sign in self.name for sign in "{}~") or self.name.isspace():

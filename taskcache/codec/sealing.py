@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import struct
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from taskcache.codec import compression, failures, pickling, typed
@@ -102,6 +104,10 @@ class Codec:
             raise UntrustedValue("a failure where a value is expected")
         return self._read(bits, self._verified(redis_key, sealed))
 
+    def reopener(self, envelope: Envelope) -> Callable[[], object]:
+        """What reads the value of an entry that `open` has accepted: a new object each time, not verified again."""
+        return partial(self._read, int(envelope.flags), envelope.payload)
+
     def open_failure(self, redis_key: bytes, envelope: Envelope | Buffer) -> BaseException:
         """Read the error of an envelope that has the ERROR flag. Raises `UntrustedValue`, and nothing else."""
         sealed = envelope if isinstance(envelope, Envelope) else unpack(envelope)
@@ -199,6 +205,9 @@ class Codec:
         at = _MESSAGE_HEADER.size
         mac = bytes(view[at : at + MAC_BYTES]) if bits & SIGNED else b""
         payload = view[at + len(mac) :]
+        if self._signer is None and mac:
+            # It could be read, but the one who signed would not believe what we answer.
+            raise UntrustedValue("a message that is signed, and there is no secret here to check it with")
         if self._signer is not None and not (
             mac and self._signer.verify(context, key_id, mac, view[: _MESSAGE_HEADER.size], payload)
         ):

@@ -48,6 +48,8 @@ class AsyncServer:
             raise self._server.explain(error) from error
         except OSError as error:
             raise self._server.explain(RedisConnectionError(str(error))) from error
+        finally:
+            self._server.wrote(calls)
 
     async def hit(self, packed: bytes) -> list[Any] | None:
         """The shortest way: a packed read on this loop's line; None when the long way has to be gone."""
@@ -270,3 +272,7 @@ def mark_coroutine_function(function: Any) -> None:
         inspect.markcoroutinefunction(function)
     else:
         function._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]  # Python 3.10, 3.11
+        # There `inspect` believes only what has the parts of a function.
+        for part in ("__code__", "__defaults__", "__kwdefaults__"):
+            if hasattr(function.__wrapped__, part):
+                setattr(function, part, getattr(function.__wrapped__, part))

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from taskcache.drivers import threads
+from taskcache.drivers.dispatch import Dispatch, Told
 from taskcache.drivers.inbox import Inbox
 from taskcache.drivers.pending import Pending
 from taskcache.drivers.topology import Server
@@ -66,6 +67,7 @@ class Keeper:
         self._server = server
         self._patience_s = patience_s
         self._inbox = Inbox(server, on_message=self._hear, on_reconnect=self._look_at_all)
+        self._dispatch = Dispatch()
         self._watches: dict[str, Watch] = {}
         self._woken: deque[tuple[Watch, bytes | None]] = deque()
         self._ready: deque[tuple[Watch | Pending, Any]] = deque()
@@ -287,7 +289,7 @@ class Keeper:
             if isinstance(reply, BaseException):
                 step: Step = owner.steps.throw(reply)
             else:
-                step = owner.steps.send(reply.reason if isinstance(reply, _Told) else reply)
+                step = owner.steps.send(reply.reason if isinstance(reply, Told) else reply)
         except StopIteration as done:
             self._end(owner, done.value)
             return None
@@ -304,7 +306,9 @@ class Keeper:
             assert isinstance(owner, Pending)
             self.adopt(owner, step)
         else:
-            threads.start(_Slow(self, owner, step), "taskcache-dispatch")
+            assert owner.launcher is not None
+            assert isinstance(step, Launch | Inquire)
+            self._dispatch.order(owner.launcher, step, lambda reply: self.answer(owner, reply))
         return None
 
     def _end(self, owner: Watch | Pending, ending: Any) -> None:
@@ -351,31 +355,3 @@ class _Resume:
 
 def _is_for(heard: Heard, pending: Pending) -> bool:
     return isinstance(heard, _Resume) and heard.pending is pending
-
-
-class _Slow:
-    """A launch or an inquiry: it speaks to a broker, which may take seconds, so it has a thread of its own."""
-
-    def __init__(self, keeper: Keeper, owner: Watch | Pending, step: Step) -> None:
-        self._keeper, self._owner, self._step = keeper, owner, step
-
-    def __call__(self) -> None:
-        launcher, reply = self._owner.launcher, None
-        try:
-            assert launcher is not None
-            if isinstance(self._step, Launch):
-                launcher.launch(self._step.token)
-            elif isinstance(self._step, Inquire):
-                reason = launcher.inquire(self._step.token)
-                reply = None if reason is None else _Told(reason)
-        except Exception as error:  # noqa: BLE001 - thrown into the steps
-            self._keeper.answer(self._owner, error)
-        else:
-            self._keeper.answer(self._owner, reply)
-
-
-class _Told:
-    """A reason that is an answer, not an error to throw."""
-
-    def __init__(self, reason: BaseException) -> None:
-        self.reason = reason

@@ -16,6 +16,8 @@ from taskcache.drivers.renewer import Renewer
 from taskcache.drivers.topology import Server
 from taskcache.drivers.wire import Broken, pack, wire_to
 from taskcache.errors import NoServer
+from taskcache.events import warn_once
+from taskcache.near.cache import Near
 from taskcache.protocol.steps import Call
 from taskcache.settings import Settings
 
@@ -37,6 +39,7 @@ class Station:
         self.server = Server(database)
         self._wire = wire_to(self.server.client) if settings.transport == "auto" else None
         self.loops = AsyncServer(self.server, own_line=settings.transport == "auto")
+        self._nears: dict[str, Near] = {}
         _stations.add(self)
 
     @property
@@ -56,6 +59,30 @@ class Station:
             with self._lock:
                 renewer = self._renewer = self._renewer or Renewer(lambda: self.server, self._settings.lease_ms)
         return renewer
+
+    def near(self, settings: Settings) -> Near | None:
+        """What this process keeps near of one cache; None where its server cannot tell us what changes."""
+        near = self._nears.get(settings.name)
+        if near is None:
+            if self._wire is None:
+                warn_once(
+                    f"near {self.server.url}",
+                    "taskcache: near= is off on %s: it needs one server, not a Cluster or Sentinel, and transport='auto'",
+                    self.server.url,
+                )
+                return None
+            with self._lock:
+                near = self._nears.get(settings.name)
+                if near is None:
+                    near = self._nears[settings.name] = Near(
+                        self.server.client.connection_pool,
+                        self.server.url,
+                        settings.name,
+                        max_entries=settings.near_entries,
+                        max_bytes=settings.near_bytes,
+                    )
+                    self.server.keepers_of_copies.append(near.changed)
+        return near
 
     def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Read an entry and its stamps in one round trip; raises NoServer at once while the server is left alone."""
@@ -104,12 +131,16 @@ class Station:
         if self._wire is not None:
             self._wire.after_fork()
         self.loops = AsyncServer(self.server, own_line=self._settings.transport == "auto")
+        for near in self._nears.values():
+            near.after_fork()
 
     def close(self) -> None:
         """Close the connections. What this process still waits for or computes goes on, on connections made anew."""
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
             keeper.close()
+        for near in list(self._nears.values()):
+            near.close()
         if self._wire is not None:
             self._wire.close()
         self.server.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import redis
@@ -13,9 +13,13 @@ from redis.connection import BlockingConnectionPool, ConnectionPool
 from redis.exceptions import (
     AuthenticationError,
     ClusterDownError,
+    MasterDownError,
     NoPermissionError,
     NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
     RedisError,
+    TryAgainError,
 )
 from redis.exceptions import (
     ConnectionError as RedisConnectionError,
@@ -36,6 +40,15 @@ REPLY_TIMEOUT_S: Final = 5.0
 CONNECTIONS: Final = 64
 # Errors that say «not now»: the server is full, loading, a replica, or busy with somebody's script.
 _REFUSALS = ("OOM", "READONLY", "LOADING", "BUSY", "MASTERDOWN", "NOREPLICAS", "MISCONF", "CLUSTERDOWN", "TRYAGAIN")
+# redis-py makes classes of some of them and takes the word off the text.
+_REFUSED = (OutOfMemoryError, ReadOnlyError, MasterDownError, TryAgainError)
+# What leaves entries and stamps as they are. A command that is missing here costs a copy, not a wrong value.
+_HARMLESS: Final = frozenset(
+    (
+        *("MGET", "GET", "PTTL", "TIME", "HMGET", "PEXPIRE", "PERSIST", "PUBLISH"),
+        *("elect", "claim", "renew", "release", "follow", "leave"),
+    )
+)
 
 
 class Server:
@@ -45,6 +58,8 @@ class Server:
         self.client: Any = _client(database)
         self.is_cluster = isinstance(self.client, RedisCluster)
         self.url = describe(self.client)
+        # Those who keep copies in this process; they forget what is written before the one who wrote it is told.
+        self.keepers_of_copies: list[Callable[[Sequence[bytes]], None]] = []
 
     def call(self, call: Call) -> Any:
         """Run one command or script; raises NoServer when no good answer came."""
@@ -52,6 +67,15 @@ class Server:
             return self._run(call)
         except RedisError as error:
             raise self.explain(error) from error
+        finally:
+            self.wrote((call,))
+
+    def wrote(self, calls: Sequence[Call]) -> None:
+        """Have copies forgotten, also when no answer came: the command may have been carried out."""
+        for forget in self.keepers_of_copies:
+            for call in calls:
+                if call.name not in _HARMLESS:
+                    forget(call.keys)
 
     def calls(self, calls: Sequence[Call]) -> list[Any]:
         """Run several in one round trip; raises NoServer when any of them failed."""
@@ -67,6 +91,8 @@ class Server:
             return [self._again(call, reply) for call, reply in zip(calls, replies, strict=True)]
         except RedisError as error:
             raise self.explain(error) from error
+        finally:
+            self.wrote(calls)
 
     def _again(self, call: Call, reply: Any) -> Any:
         if isinstance(reply, NoScriptError):
@@ -124,7 +150,7 @@ class Server:
             return NoServer(f"{self.url} did not answer in time ({reason}); check that it runs and is not overloaded.")
         if isinstance(error, RedisConnectionError | ClusterDownError):
             return NoServer(f"{self.url} cannot be reached ({reason}); check the address and that the server runs.")
-        if reason.startswith(_REFUSALS):
+        if reason.startswith(_REFUSALS) or isinstance(error, _REFUSED):
             return NoServer(f"{self.url} cannot serve now ({reason}).")
         if "not an integer" in reason:
             return UsageError("this key holds something else than a counter; delete it, or count with incr only")
@@ -173,12 +199,7 @@ def _client(database: Any) -> Any:
         if _encoder(database).decode_responses:
             raise UsageError("this RedisCluster decodes its replies; make it without decode_responses=True")
         return database
-    pool = getattr(database, "connection_pool", None)
-    if pool is None:
-        raise UsageError(
-            f"{type(database).__name__} is not a Redis client; pass a URL, redis.Redis, redis.RedisCluster or a client "
-            "that redis.Sentinel made"
-        )
+    pool = _pool_of(database)
     if not pool.connection_kwargs.get("decode_responses"):
         return database
     if type(pool) not in (ConnectionPool, BlockingConnectionPool):
@@ -196,6 +217,16 @@ def _client(database: Any) -> Any:
 
 def _encoder(cluster: Any) -> Any:
     return cluster.get_encoder()
+
+
+def _pool_of(client: Any) -> Any:
+    pool = getattr(client, "connection_pool", None)
+    if pool is None:
+        raise UsageError(
+            f"{type(client).__name__} is not a Redis client; pass a URL, redis.Redis, redis.RedisCluster or a client "
+            "that redis.Sentinel made"
+        )
+    return pool
 
 
 def _from_url(url: str) -> Any:
@@ -224,7 +255,7 @@ def describe(client: Any) -> str:
     if isinstance(client, RedisCluster):
         node: Any = client.get_default_node()  # type: ignore[no-untyped-call]  # redis-py
         return f"redis-cluster://{node.host}:{node.port}" if node else "redis-cluster://"
-    pool = client.connection_pool
+    pool = _pool_of(client)
     settings = pool.connection_kwargs
     if hasattr(pool, "service_name"):
         return f"sentinel://{pool.service_name}/{settings.get('db', 0)}"

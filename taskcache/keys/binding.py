@@ -42,6 +42,8 @@ class Binding:
     digest: Callable[..., str]
     ignored: frozenset[str]
     _bound: Callable[..., dict[str, object]]
+    # For others who compile something with the same parameters.
+    source: Source
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, object]:
         """Give every parameter its value, defaults applied, in the order of the signature."""
@@ -71,8 +73,8 @@ def compile_binding(fn: Callable[..., object], *, ignore: tuple[str, ...] = (), 
     # Hashed, so that it has one length, and salt and arguments cannot run into each other.
     names = [(int(parameter.kind), parameter.name) for parameter in counted]
     prefix = bytes.fromhex(digest(encode((salt, names))))
-    source = _Source(fn, signature, counted)
-    return Binding(signature, source.compile_digest(prefix), ignored, source.compile_bind())
+    source = Source(fn, signature, counted)
+    return Binding(signature, source.compile_digest(prefix), ignored, source.compile_bind(), source)
 
 
 def _check_ignored(ignore: tuple[str, ...], signature: Signature, name: str) -> frozenset[str]:
@@ -103,7 +105,7 @@ def _are_scalars(values: Iterable[object]) -> bool:
     return True
 
 
-class _Source:
+class Source:
     """The text of functions with a given signature, and the names they use, which no parameter can clash with."""
 
     def __init__(self, fn: Callable[..., object], signature: Signature, counted: list[Parameter]) -> None:
@@ -123,7 +125,7 @@ class _Source:
     def compile_digest(self, prefix: bytes) -> Callable[..., str]:
         if not self.counted:
             constant = self.own("constant", digest(prefix + _GENERAL))
-            return self._compile([f"return {constant}"])
+            return self.compile([f"return {constant}"])
         hasher = self.own("hasher", hashlib.blake2b(prefix + _FAST, digest_size=DIGEST_BYTES).copy)
         write = self.own("write", msgspec.msgpack.Encoder().encode)
         slow = self.own("slow", self._general(prefix + _GENERAL))
@@ -133,7 +135,7 @@ class _Source:
         names = "".join(f"{parameter.name}, " for parameter in self.counted)
         # Any error of msgspec means "not a plain scalar after all": 65 bits, a lone surrogate. Then `encode` decides.
         errors = self.own("errors", (OverflowError, ValueError, TypeError))
-        return self._compile(
+        return self.compile(
             [
                 f"if {' and '.join(self._is_scalar(parameter) for parameter in self.counted)}:",
                 "    try:",
@@ -148,7 +150,7 @@ class _Source:
         )
 
     def compile_bind(self) -> Callable[..., dict[str, object]]:
-        return self._compile([f"return {{{', '.join(f'{name!r}: {name}' for name in self.parameters)}}}"])
+        return self.compile([f"return {{{', '.join(f'{name!r}: {name}' for name in self.parameters)}}}"])
 
     def _general(self, prefix: bytes) -> Callable[[tuple[object, ...]], str]:
         names = [parameter.name for parameter in self.counted]
@@ -197,7 +199,8 @@ class _Source:
             written.append("/")
         return ", ".join(written)
 
-    def _compile(self, body: list[str]) -> Callable[..., Any]:
+    def compile(self, body: list[str]) -> Callable[..., Any]:
+        """Compile a function with the parameters of the original from the lines of its body."""
         name = getattr(self.fn, "__name__", type(self.fn).__name__)
         written = self.prefix + "call"
         lines = [f"def {written}({self.header}):", *(f"    {line}" for line in body)]

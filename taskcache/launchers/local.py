@@ -123,7 +123,7 @@ def ensure_worker(app: Any) -> int | None:
 
     queue = app.conf.task_default_queue
     # No TASKCACHE_URL: the worker joins the same private server as a user of its own, so it pickles as we do.
-    environment = {"TASKCACHE_LOCAL_BROKER": app.conf.broker_url, "TASKCACHE_LOCAL_QUEUE": queue}
+    environment = {"TASKCACHE_LOCAL_BROKER": app.conf.broker_write_url, "TASKCACHE_LOCAL_QUEUE": queue}
     if app.taskcache_secrets:
         environment["TASKCACHE_SECRET"] = b",".join(app.taskcache_secrets).decode()
     return start(["-A", WORKER, "worker", "-Q", queue], environment=environment).exit_status

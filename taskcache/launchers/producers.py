@@ -15,6 +15,14 @@ from kombu import pools
 CONNECT_TIMEOUT_S: Final = 3.0
 REPLY_TIMEOUT_S: Final = 5.0
 
+# kombu would wait 2 s and then 4 s between its tries to connect. A broker that restarts is back in a moment, and several
+# brokers are each tried once without a pause.
+_TRIES: Final[dict[str, Any]] = {
+    "interval_start": 0.1,
+    "interval_step": 0.2,
+    "interval_max": 0.5,
+    "connect_retries_timeout": 1.0,
+}
 _TIMEOUTS: Final[dict[str, dict[str, Any]]] = {
     "redis": {
         "socket_timeout": REPLY_TIMEOUT_S,
@@ -46,7 +54,7 @@ def _make(app: Any) -> Any:
     driver = connection.transport_cls if isinstance(connection.transport_cls, str) else ""
     for prefix, timeouts in _TIMEOUTS.items():
         if driver.startswith(prefix) or (prefix == "amqp" and driver in ("pyamqp", "py-amqp")):
-            connection.transport_options = {**timeouts, **connection.transport_options}
+            connection.transport_options = {**_TRIES, **timeouts, **connection.transport_options}
     # kombu keeps its pools by address and options, so this one is not the app's own.
     return pools.producers[connection]
 

@@ -25,6 +25,10 @@ STAMP_MARGIN_MS = 3_600_000
 GRACE_STEP_S = 0.25
 # Waiters send a queued message again at growing distance, so that a long queue is not doubled every minute.
 LONGEST_RESEND_MS = 600_000
+_UNREADABLE = (
+    "The worker sent something that this process cannot read. Give both the same secret (TASKCACHE_SECRET) "
+    "and the same version of the code."
+)
 
 
 class Landing(NamedTuple):
@@ -140,10 +144,7 @@ def obtain(
             continue
         first = yield from read((errand.key.entry, *errand.stamps))
         if _is_unreadable(errand, first[0], first[1:], flight):
-            raise ComputationLost(
-                "The worker stored a value that this process cannot read. Give both the same secret (TASKCACHE_SECRET) "
-                "and the same version of the code."
-            )
+            raise ComputationLost(_UNREADABLE)
 
 
 def judged(errand: Errand, entry: bytes | None, current: Sequence[bytes | None]) -> Steps[Landing | None]:
@@ -157,10 +158,18 @@ def judged(errand: Errand, entry: bytes | None, current: Sequence[bytes | None])
 
 def _delivered(errand: Errand, ending: bytes) -> Steps[Landing | None]:
     """Open what a flight delivered; None when a tag its body added was invalidated meanwhile, maybe before we came."""
-    landed, extra = errand.opened(ending)
+    landed, extra = _opened(errand, ending)
     if extra.keys:
         return (yield from judged(errand, ending, (yield from read(errand.stamps))))
     return landed
+
+
+def _opened(errand: Errand, ending: bytes) -> tuple[Landing, Extra]:
+    """Open what a flight delivered; what cannot be trusted is lost, and its cure is the secret."""
+    try:
+        return errand.opened(ending)
+    except UntrustedValue as error:
+        raise ComputationLost(_UNREADABLE) from error
 
 
 def _elect(errand: Errand, mine: str, entry: bytes, held: bytes, outdated: str) -> Steps[scripts.Reply]:
@@ -285,7 +294,7 @@ def attend(errand: Errand, token: str) -> Steps[Landing]:
     """Wait for a flight that somebody else began, and start nothing when it is gone."""
     ending: Ending = yield Wait(token, False)
     if ending:
-        return errand.opened(ending)[0].via("joined")
+        return _opened(errand, ending)[0].via("joined")
     entry, *current = yield from read((errand.key.entry, *errand.stamps))
     landed = yield from judged(errand, entry, current)
     if landed is None:

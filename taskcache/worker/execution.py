@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable
@@ -55,6 +56,11 @@ class Delivery:
     def is_direct(self) -> bool:
         """Sent by `.delay()` or a canvas: whoever sent it reads the value from Celery."""
         return bool(self.header.get("direct"))
+
+    @property
+    def is_in_child(self) -> bool:
+        """In a process of the pool's: why it is interrupted is known to the main process, which tells it."""
+        return self.header.get("main") not in (None, os.getpid())
 
     def run(self, steps: Any) -> Any:
         return blocking.run(steps, self.station.server)
@@ -243,7 +249,8 @@ def _compute(delivery: Delivery, began: Lead | Claim, token: str) -> Any:
         raise
     except BaseException as error:
         told = error
-        _publish(attempt, lambda: attempt.fail(told))
+        if isinstance(error, Exception) or not delivery.is_in_child:
+            _publish(attempt, lambda: attempt.fail(told))
         raise
     finally:
         if attempt.lease is not None:

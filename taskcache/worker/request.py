@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from typing import Any
 
@@ -32,6 +33,8 @@ class FlightRequest(Request):
     _args: Any
     _kwargs: Any
     task: Any
+    _already_revoked: bool
+    _already_cancelled: bool
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -52,6 +55,8 @@ class FlightRequest(Request):
             header["direct"] = True
         header.setdefault("token", new_token())
         header["owner"] = new_owner()
+        # A body that is interrupted in another process than this one leaves the last word to this one.
+        header["main"] = os.getpid()
         return header
 
     def _place(self, key: str) -> EntryKey:
@@ -80,7 +85,9 @@ class FlightRequest(Request):
     def on_failure(self, exc_info: ExceptionInfo, send_failed_event: bool = True, return_ok: bool = False) -> None:
         error = exc_info.exception
         error = getattr(error, "exc", error) if type(error).__name__ == "ExceptionWithTraceback" else error
-        if isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt):
+        if self._already_revoked or self._already_cancelled:
+            pass  # told below: the child died of the signal that was sent to it
+        elif isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt):
             if self.task.acks_late and self.task.reject_on_worker_lost:
                 self._give_back()
             else:
@@ -88,6 +95,16 @@ class FlightRequest(Request):
         elif isinstance(error, Terminated):
             self._tell(Revoked(f"{self.name} was revoked while it ran ({error}); call again to start a new one."))
         super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+
+    def terminate(self, pool: Any, signal: Any = None) -> None:
+        super().terminate(pool, signal)
+        if self._already_revoked:
+            self._tell(Revoked(f"{self.name} was revoked while it ran; call again to start a new computation."))
+
+    def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
+        """End a task whose message the broker will deliver again, because the connection to it was lost."""
+        super().cancel(pool, signal, emit_retry)
+        self._give_back()
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         if not soft:

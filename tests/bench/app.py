@@ -24,7 +24,8 @@ app.conf.update(
 )
 # Everything on: signed messages and signed values.
 cache = Cache(os.environ["BENCH_CACHE"], name="bench", app=app, secret=os.environ["BENCH_SECRET"])
-ledger = redis.Redis.from_url(os.environ["BENCH_LEDGER"])
+# A pool that waits: redis-py's default one refuses the hundred and first thread.
+ledger = redis.Redis.from_pool(redis.BlockingConnectionPool.from_url(os.environ["BENCH_LEDGER"], timeout=60))
 
 LEDGER_S = 600
 
@@ -67,5 +68,5 @@ def mortal(name: str) -> int:
     run = tell(f"{name}:runs")
     if run == 1:
         ledger.set(f"{name}:pid", os.getpid(), ex=LEDGER_S)
-        time.sleep(LEDGER_S)
+        time.sleep(LEDGER_S)  # the second run comes after the first is dead
     return run

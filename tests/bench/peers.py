@@ -177,7 +177,9 @@ def _cashews(ground: Ground, fn: AsyncFunction) -> AsyncFunction:
     from cashews import Cache
 
     cache = Cache()
-    cache.setup(f"redis://127.0.0.1:{ground.server.port}/{PEERS_DB}", max_connections=50, wait_for_connection_timeout=30)
+    cache.setup(
+        f"redis://127.0.0.1:{ground.server.port}/{PEERS_DB}", max_connections=50, wait_for_connection_timeout=30
+    )
     decorated: Any = cache(ttl="1h", key="cashews:{number}:{name}")(fn)
     decorated.bench_cache = cache
     return decorated  # type: ignore[no-any-return]  # the peer has no types here

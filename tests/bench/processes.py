@@ -43,6 +43,11 @@ class Program:
         if line != "ready\n":
             raise RuntimeError(f"a program of the benchmark ended early: {self._end()[1][-2000:]}")
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
     def say(self, text: str) -> None:
         """Tell it one line."""
         assert self._process.stdin is not None

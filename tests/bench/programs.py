@@ -64,8 +64,11 @@ def herd(name: str, thread_count: int) -> Told:
 
     def call() -> None:
         started.wait()
-        result = gated(name)
-        tell(f"{name}:called")
+        try:
+            result = gated(name)
+        finally:
+            # Also when it failed: the others must not be kept waiting, and the judge counts who came back.
+            tell(f"{name}:called")
         ended = result(timeout=PATIENCE_S)
         had.append((ended, time.monotonic(), result.source))
 
@@ -102,7 +105,9 @@ def waiting_threads(name: str, count: int) -> Told:
     without = _grown_by_threads(count, bare.wait, bare.set)
     values: list[float] = []
     result = gated(name)
-    grown = _grown_by_threads(count, lambda: values.append(gated(name)(timeout=PATIENCE_S)), lambda: tell(f"{name}:open"))
+    grown = _grown_by_threads(
+        count, lambda: values.append(gated(name)(timeout=PATIENCE_S)), lambda: tell(f"{name}:open")
+    )
     assert [result(timeout=PATIENCE_S)] * count == values
     tell(f"{name}:first:open")
     return {"bytes": grown / count, "bare_bytes": without / count}
@@ -213,11 +218,9 @@ def near(name: str, count: int) -> Told:
     """Read a near entry and spin, until so many new values were seen; how old each was."""
     from tests.bench.app import cache
 
-    @cache.cached(name="bench.near", version=1, timeout=PATIENCE_S, near=True)  # type: ignore[call-arg, unused-ignore]
-    def written(name: str) -> float:
-        return 0.0
-
-    last: float = written(name)
+    options: dict[str, Any] = {"near": True}
+    written: Any = cache.cached(name="bench.near", version=1, timeout=PATIENCE_S, **options)(lambda name: 0.0)
+    last = written(name)
     print("ready", flush=True)
     ages: list[float] = []
     end = time.monotonic() + PATIENCE_S

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import subprocess
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import ROOT, Block, Example, Reading, blocks, examples, pages
+from tests.docs.pages import Block, Example, Reading, blocks, examples, pages
 from tests.docs.typist import Typist
 from tests.nodes.server import ValkeyNode
 from tests.nodes.workers import WorkerNode
@@ -91,24 +90,6 @@ class Desk:
         """Tell what a page should show."""
         statement = "\n".join(example.lines)
         return f"{example.place}\n{statement}\n--- the page shows\n{example.output}\n--- it said\n{said}"
-
-
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    """The environment of a plain login: nothing configured, and a runtime directory of this test's own."""
-    foreign = (
-        "TASKCACHE_URL",
-        "TASKCACHE_SECRET",
-        "TASKCACHE_NAME",
-        "TASKCACHE_DEBUG",
-        "TASKCACHE_EMBEDDED",
-        "REDIS_URL",
-    )
-    fleet = ("KUBERNETES_SERVICE_HOST", "SERVER_SOFTWARE", "UWSGI_ORIGINAL_PROC_NAME")
-    kept = {name: value for name, value in os.environ.items() if name not in (*foreign, *fleet)}
-    runtime = tmp_path / "runtime"
-    runtime.mkdir(mode=0o700)
-    return {**kept, "XDG_RUNTIME_DIR": str(runtime), "PYTHON_BASIC_REPL": "1", "NO_COLOR": "1", "PYTHONPATH": str(ROOT)}
 
 
 @pytest.fixture

@@ -127,8 +127,8 @@ def gripping(name: str) -> str:
 
 @both()
 def sizeable(name: str) -> bytes:
-    """Five megabytes, once the gate is open."""
-    return run(name).encode() + b" " * 5_000_000
+    """Five megabytes that cannot be compressed, once the gate is open."""
+    return run(name).encode() + b" " + os.urandom(5_000_000)
 
 
 # -- calls inside calls, and canvas

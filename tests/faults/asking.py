@@ -36,8 +36,8 @@ class Asked:
     def _ask(self, function: str, name: str, timeout: float) -> None:
         try:
             value = self._value(function, name, timeout)
-            told = value.decode() if isinstance(value, bytes) else str(value)
-            self.answer = ("value", told[:100].strip(), time.monotonic())
+            told = value[:100].decode(errors="replace") if isinstance(value, bytes) else str(value)
+            self.answer = ("value", told[:100], time.monotonic())
         except BaseException as error:
             self.answer = (type(error).__name__, str(error), time.monotonic())
         finally:

@@ -183,6 +183,18 @@ class Play:
         """Wait until a successor's body runs."""
         self.stage.ledger.wait_runs(self.name, 2, timeout=LONG_S)
 
+    def renewed(self) -> None:
+        """Wait until the worker's main process has renewed the flight, and so knows that it holds it."""
+        with self.stage.cache.client() as cache:
+            seen = [1 << 62]
+
+            def grew() -> bool:
+                left = [cache.pttl(key) for key in cache.scan_iter("*:flight")]
+                seen.append(max(left, default=0))
+                return seen[-1] > seen[-2]
+
+            wait_until(grew, "a renewal", LONG_S)
+
     def occupy(self, worker: WorkerNode, count: int) -> None:
         """Give every slot of a worker, and every place it prefetches, a body that stays there until `vacate`."""
         for number in range(count):

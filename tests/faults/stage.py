@@ -68,8 +68,7 @@ class Stage:
         for worker in self.workers():
             worker.close()
         for client in self._clients:
-            if client.process.returncode is None:
-                client.kill()
+            client.kill()
         self._stack.close()
 
     # -- who uses it
@@ -135,9 +134,8 @@ class Stage:
                 node.resume()
             with node.client() as client:
                 _make_well(client)
-        for client_process in self._clients:
-            if client_process.process.returncode is None:
-                client_process.kill()
+        for each in self._clients:
+            each.kill()
         self._clients.clear()
         for worker in self.workers():
             if worker.is_running:

@@ -121,6 +121,8 @@ def worker_stopped_coldly(play: Play) -> None:
     with play.fault():
         worker.send(signal.SIGQUIT)
     play.open()
+    play.answered()
+    wait_until(lambda: not worker.is_running, "the worker to end", LONG_S)
 
 
 @row("main process of a prefork worker SIGKILLed, its children left", at_most=2, within_s=TAKEOVER_S)

@@ -147,7 +147,7 @@ def unbrokered(
 def test_a_broker_that_is_away_is_told_in_time(unbrokered: Unbrokered, client: redis.Redis) -> None:
     """DispatchFailed names the broker, within seconds; the flight is over, so nobody waits for it."""
     began = time.monotonic()
-    with pytest.raises(DispatchFailed, match=r"broker redis://127.0.0.1.*check broker_url"):
+    with pytest.raises(DispatchFailed, match=r"broker redis://.*127.0.0.1.*check broker_url"):
         unbrokered.raises(21)
     assert time.monotonic() - began < 20
 
@@ -178,7 +178,7 @@ async def test_without_a_broker_a_coroutine_gets_its_value_where_asked_to(unbrok
     result = await unbrokered.inline.aio(22)
 
     assert (44, "inline") == (await result, result.source)
-    assert 44 == await unbrokered.raises.aio(22)
+    assert 44 == await (await unbrokered.raises.aio(22))
     assert 1 == len(unbrokered.runs)
 
 
@@ -196,13 +196,13 @@ def test_a_worker_that_does_not_know_the_task_is_named(shop: ModuleType, start_s
     assert None is shop.newest.join(name)
 
 
-def test_a_worker_without_the_secret_is_named(shop: ModuleType, start_shop: StartShop, name: str) -> None:
-    """Arguments that the worker cannot trust end the wait; the message names TASKCACHE_SECRET."""
-    _, queue = start_shop(env={"SHOP_SECRET": "another secret of these tests"})
+@pytest.mark.parametrize("secret", ["", "another secret of these tests"])
+def test_a_worker_without_the_secret_is_named(shop: ModuleType, start_shop: StartShop, name: str, secret: str) -> None:
+    """What worker and caller cannot trust of each other ends the wait; the message names TASKCACHE_SECRET."""
+    _, queue = start_shop(env={"SHOP_SECRET": secret})
 
     with pytest.raises(ComputationLost, match="TASKCACHE_SECRET"):
         shop.echo.with_options(queue=queue)("value", name)(timeout=LONG)
-    assert 0 == shop.ledger.runs(name)
 
 
 def test_a_worker_with_other_code_is_named(shop: ModuleType, start_shop: StartShop, name: str) -> None:
@@ -245,14 +245,17 @@ def test_a_task_that_is_revoked_in_its_queue_is_told(shop: ModuleType, start_sho
     """A worker that takes a revoked task from its queue says so."""
     node, queue = start_shop(concurrency=1)
     function = shop.gated.with_options(queue=queue)
-    running, waiting = function(name), function(f"{name}-waiting")
+    running = function(name)
     shop.ledger.wait_runs(name)
+    # One more is in the worker's hands already, and Celery would run that one.
+    _, waiting = function(f"{name}-prefetched"), function(f"{name}-waiting")
     shop.app.control.revoke(waiting.task_id)
-    node.wait_for_log("revoked", LONG)
+    node.wait_for_log("flagged as revoked", LONG)
+    shop.ledger.open(f"{name}-prefetched")
     shop.ledger.open(name)
 
     assert f"{name} 1" == running(timeout=LONG)
-    with pytest.raises(Revoked):
+    with pytest.raises(Revoked, match="before it ran"):
         waiting(timeout=LONG)
     assert 0 == shop.ledger.runs(f"{name}-waiting")
 

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+import redis
 
 from tests.nodes.process import SessionProcess, is_alive
+from tests.nodes.prompt import Prompt
 from tests.nodes.waiting import wait_until
 
 PROGRAM = "import sys; from taskcache.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -75,9 +77,18 @@ def start_demo(tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch)
             worker.kill()
 
 
+@pytest.fixture
+def neighbour(start_demo: Start) -> Iterator[Prompt]:
+    """Start another process of this user, which keeps the private server alive when the demo has left it."""
+    prompt = Prompt("from taskcache.embedded import acquire; server = acquire()")
+    yield prompt
+    prompt.exit()
+
+
 @pytest.mark.timeout(180)
-def test_the_demo_counts_right_and_leaves_nothing(start_demo: Start, temporary: Path) -> None:
+def test_the_demo_counts_right_and_leaves_nothing(start_demo: Start, temporary: Path, neighbour: Prompt) -> None:
     """Cold, again, one changed, a worker killed: exit status 0 says that each count was right."""
+    urls = neighbour.ask("[server.url, server.broker_url]")
     demo = start_demo()
     wait_until(lambda: not demo.is_running, "the demo to end", PATIENCE_S)
     told = demo.log()
@@ -92,6 +103,9 @@ def test_the_demo_counts_right_and_leaves_nothing(start_demo: Start, temporary: 
     assert [] == re.findall(r"\x1b|\r|WARNING|Traceback", told)
     assert [] == workers_of(demo)
     assert [] == list(temporary.iterdir())
+    for url in urls:
+        with redis.Redis.from_url(url) as client:
+            assert [] == client.keys()
 
 
 @pytest.mark.timeout(180)

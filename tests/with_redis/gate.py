@@ -48,6 +48,12 @@ def threads(count: int) -> Iterator[Callable[[Callable[[], T]], Future[T]]]:
         yield pool.submit
 
 
+def importable(cls: type[T]) -> type[T]:
+    """Let a class that a test defines be known by its name, as one of a module is."""
+    cls.__qualname__ = cls.__name__
+    return cls
+
+
 def wait_for_followers(cache: Cache, count: int) -> None:
     """Wait until `count` callers of this process wait for somebody's flight."""
     # No public number tells callers from flights, and a test that lets go too early would test nothing.

@@ -579,7 +579,7 @@ def test_stats_count_what_happened(cache: Cache) -> None:
 
     assert (2, 2, 2, 1, 0) == tuple(stats[name] for name in ("hits", "misses", "computed", "failed", "degraded"))
     assert 0.5 == stats["hit_ratio"]
-    assert 0 < stats["avg_hit_seconds"]
+    assert 0 < stats["avg_miss_seconds"]
 
 
 def test_metrics_are_walruss_and_asked_for(cache: Cache) -> None:

@@ -11,6 +11,8 @@ from celery import Celery
 from taskcache.cache import Cache
 from taskcache.cli.demo.measure import Measure, measure
 from taskcache.decorators import AsyncFunction
+from taskcache.drivers.topology import Server
+from taskcache.protocol.steps import Call
 
 WORKER: Final = "taskcache.cli.demo.worker"
 
@@ -72,13 +74,17 @@ class Meeting:
     measure: AsyncFunction[[str, str], Measure]
 
     def leave(self) -> None:
-        """Remove what the demo stored, and close. The queue too: another process may be using this server."""
-        self.cache.flush()
-        self.tally.cache.flush()
-        with self.app.connection_for_write() as connection:
-            connection.default_channel.queue_delete(self.place.name)
+        """Close, and remove all that is ours: another process may go on using this server."""
         self.cache.close()
         self.tally.cache.close()
+        name = self.place.name.encode()
+        for url in (self.place.url, self.place.broker_url):
+            server = Server(url)
+            # What belongs to the cache, to its stamps, to the tally and to the broker; then flights and outcomes.
+            for pattern in (name + b"[:~.]*", b"{" + name + b":*"):
+                for page in server.scan(pattern):
+                    server.calls([Call("UNLINK", (key,)) for key in page])
+            server.close()
 
 
 def meet(place: Place, node: str = "") -> Meeting:
@@ -87,7 +93,7 @@ def meet(place: Place, node: str = "") -> Meeting:
     # A short lease, so that a killed worker is succeeded sooner than the usual 5 s: the demo is for people who watch.
     cache = Cache(place.url, place.name, debug=False, app=app, secret=place.secret, lease=2)
     # Unsigned, as counters are.
-    tally = Tally(Cache(place.url, f"{place.name}-tally", debug=False, app=app))
+    tally = Tally(Cache(place.url, f"{place.name}.tally", debug=False, app=app))
 
     @cache.cache_async(name=f"{WORKER}.measure", version=1, timeout=3600)
     def measured(path: str, digest: str) -> Measure:
@@ -103,6 +109,8 @@ def _make_app(place: Place) -> Any:
     app = Celery("taskcache-demo", broker=place.broker_url, set_as_current=False, fixups=[])
     app.conf.update(
         task_default_queue=place.name,
+        # Also what a killed worker had not acknowledged is then found and removed.
+        broker_transport_options={"global_keyprefix": f"{place.name}:"},
         # As workers/settings.py has it, where it is said why.
         task_acks_late=True,
         task_reject_on_worker_lost=True,

@@ -128,12 +128,12 @@ class Story:
         phase = Phase(title, len(found), computed, hits, seconds, died, changed)
         self._phases.append(phase)
         self._flaws += flaws(phase)
-        self._screen.say(f"{phase.calls} calls, {computed} computations, {hits} hits in {seconds:.2f} s")
+        self._screen.say(f"{phase.calls} calls: {computed} computed, {hits} hits, {seconds:.2f} s")
         return found
 
     def _kill(self) -> int:
         node, died = self._pool.kill_one()
-        self._screen.say(f"killed {node} with {died} computation under way; the others go on")
+        self._screen.say(f"killed {node} with {died} under way; the others go on")
         return died
 
 

@@ -58,9 +58,7 @@ def _floors(ground: Ground, stack: ExitStack, raw_key: bytes, own_key: bytes, ca
     stamp_and_entry = (call.stamp, call.cache.make_key(call.key_for(42, "hello")).encode())
     return {
         "raw GET": code("get(packed)", get=raw.get, packed=pack(b"GET", [raw_key])),
-        "raw GET + loads": code(
-            "loads(get(packed))", loads=pickle.loads, get=raw.get, packed=pack(b"GET", [raw_key])
-        ),
+        "raw GET + loads": code("loads(get(packed))", loads=pickle.loads, get=raw.get, packed=pack(b"GET", [raw_key])),
         "raw GET + own decode": code(
             "decode(unfold(get(packed)))",
             decode=typed.decode,

@@ -16,14 +16,18 @@ def keys(ground: Ground) -> Iterator[Outcome]:
 
     def fn(number: int, name: str, *, kw: int = 0) -> None: ...
 
-    variants = {"taskcache": code("key(42, 'hello', kw=7)", key=ours(ground).cached(name="keys", version=1)(fn).key_for)}
+    variants = {
+        "taskcache": code("key(42, 'hello', kw=7)", key=ours(ground).cached(name="keys", version=1)(fn).key_for)
+    }
     try:
         from walrus import Cache
     except ImportError:
         yield budget("key", None, "walrus is not installed")
         return
     # What its decorator does for each call: `make_key` is not reachable from outside.
-    variants["walrus"] = code("'%s:%s' % ('keys', key_fn(args, kwargs))", key_fn=Cache._key_fn, args=(42, "hello"), kwargs={"kw": 7})
+    variants["walrus"] = code(
+        "'%s:%s' % ('keys', key_fn(args, kwargs))", key_fn=Cache._key_fn, args=(42, "hello"), kwargs={"kw": 7}
+    )
     variants |= _others(fn)
     times = rotate(variants, ground.scale.rounds, ground.scale.batch_s / 4)
     yield budget("key", times.ratio("taskcache", "walrus"), seconds=times.medians())

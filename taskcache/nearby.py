@@ -1,0 +1,160 @@
+"""This is where a call looks near before it asks the server, and leaves there what it had to read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from taskcache.hits import Hits, hits_of
+from taskcache.near.front import Front, fits
+from taskcache.primitives import MISSING
+from taskcache.protocol.flight import Landing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from taskcache.drivers.station import Station
+    from taskcache.function import Function
+    from taskcache.invocation import Invocation
+    from taskcache.near.cache import Near
+    from taskcache.near.entries import Place
+
+
+class _Nowhere:
+    """What surrounds the reads of functions without `near=`."""
+
+    landing: Landing | None = None
+
+    def keep(self, sealed: bytes | None, landing: Landing | None) -> None:
+        """Keep nothing."""
+
+    def __enter__(self) -> _Nowhere:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+
+_NOWHERE: Final = _Nowhere()
+
+
+class _Around(_Nowhere):
+    """Holds a place while a value is read, so that what is invalidated meanwhile is not kept."""
+
+    def __init__(self, near: Near, invocation: Invocation) -> None:
+        self._near = near
+        self._invocation = invocation
+        held = near.find(invocation.redis_key)
+        self._place: Place | None = None
+        if held is not None:
+            self.landing = Landing(held.take(), None, held.created_ms)
+        else:
+            self._place = near.expect(invocation.redis_key)
+
+    def keep(self, sealed: bytes | None, landing: Landing | None) -> None:
+        """Keep what was read and found valid; errors are not kept."""
+        if self._place is None or sealed is None or landing is None or landing.error is not None:
+            return
+        call = self._invocation
+        self._near.keep(self._place, sealed, landing.value, call.codec, call.stamps[0], call.near_ms)
+
+    def __exit__(self, *error: object) -> None:
+        if self._place is not None:
+            self._near.leave(self._place)
+
+
+def around(station: Station, invocation: Invocation) -> _Nowhere:
+    """Surround the reads of one call: it has a landing if the value was near, and keeps what is read otherwise."""
+    near = station.near(invocation.settings) if invocation.near_ms else None
+    return _NOWHERE if near is None else _Around(near, invocation)
+
+
+class NearHits(Hits):
+    """Hits whose values are kept near."""
+
+    __slots__ = ("_longest_ms", "_near", "_stamp")
+
+    def __init__(self, near: Near, stamp: bytes, longest_ms: int, *parts: Any) -> None:
+        super().__init__(*parts)
+        self._near = near
+        self._stamp = stamp
+        self._longest_ms = longest_ms
+
+    def get(self, *args: Any, **kwargs: Any) -> Any:
+        # A front has looked near already, wherever there is one.
+        digest = self._digest(*args, **kwargs).encode()
+        place = self._near.expect(self._prefix + digest)
+        try:
+            return self._kept(place, digest, self._station.hit(self._head + digest + b"\r\n"))
+        finally:
+            self._leave(place)
+
+    async def aget(self, *args: Any, **kwargs: Any) -> Any:
+        digest = self._digest(*args, **kwargs).encode()
+        held = self._near.find(self._prefix + digest)
+        if held is not None:
+            return held.take()
+        place = self._near.expect(self._prefix + digest)
+        try:
+            return self._kept(place, digest, await self._station.loops.hit(self._head + digest + b"\r\n"))
+        finally:
+            self._leave(place)
+
+    def _kept(self, place: Place | None, digest: bytes, replies: Sequence[Any] | None) -> Any:
+        value = self._judge(digest, replies)
+        if value is not MISSING and place is not None and replies is not None:
+            self._near.keep(place, replies[1], value, self._codec, self._stamp, self._longest_ms)
+        return value
+
+    def _leave(self, place: Place | None) -> None:
+        if place is not None:
+            self._near.leave(place)
+
+
+def near_hits_of(function: Function[Any, Any]) -> Hits | None:
+    """`hits_of`, near where the function's options say so."""
+    hits = hits_of(function)
+    near = _near_of(function)
+    if hits is None or near is None:
+        return hits
+    assert function.digest is not None
+    return NearHits(
+        near,
+        function.stamp,
+        function.options.near_ms,
+        function.cache.station,
+        function.cache.codec,
+        function.digest,
+        function.stamp,
+        _prefix(function),
+    )
+
+
+def front_of(
+    function: Function[Any, Any], far: Callable[..., Any], install: Callable[[Callable[..., Any]], None]
+) -> Front | None:
+    """A front for the calls of a function, where there can be one: plain parameters, no tags, nothing to be timed."""
+    near, binding = _near_of(function), function.binding
+    if near is None or binding is None or not fits(binding) or function.origin.is_coroutine:
+        return None
+    if function.options.tags != () or function.options.metrics:
+        return None
+    return Front(
+        near,
+        binding,
+        function.stats_counted,
+        stamp=function.stamp,
+        prefix=_prefix(function),
+        far=far,
+        install=install,
+    )
+
+
+def _near_of(function: Function[Any, Any]) -> Near | None:
+    cache = function.cache
+    if cache.debug or not cache.is_open or not function.options.near_ms:
+        return None
+    return cache.station.near(cache.settings)
+
+
+def _prefix(function: Function[Any, Any]) -> bytes:
+    return f"{function.cache.name}:{function.name}:".encode("utf-8", "surrogatepass")

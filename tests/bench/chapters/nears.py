@@ -1,0 +1,69 @@
+"""This is where the near cache is measured: a hit that asks nobody, and how old it may be."""
+
+from __future__ import annotations
+
+import functools
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+from tests.bench.functions import has_option, named, ours
+from tests.bench.goals import Outcome, beside, budget, not_built
+from tests.bench.ground import HOUR_S, SECRET, SMALL, Ground
+from tests.bench.measure import Spread, code, percentile, rotate
+from tests.bench.processes import PATIENCE_S, Program
+
+# Between two writes: long beside the staleness that is expected, so that each new value is seen before the next.
+PAUSE_S = 0.05
+
+
+def nears(ground: Ground) -> Iterator[Outcome]:
+    """Both rows, as soon as the decorators have the option."""
+    if not has_option("near"):
+        yield from not_built("near.hit", "near.staleness")
+        return
+    yield from _hits(ground)
+    yield _staleness(ground)
+
+
+def _hits(ground: Ground) -> Iterator[Outcome]:
+    with ours(ground) as cache:
+        options: dict[str, Any] = {"near": True}
+        call = cache.cached(name="near", version=1, **options)(named("near", SMALL))
+        remembered = functools.lru_cache(maxsize=1024)(named("near", SMALL))
+        assert SMALL == call(42, "hello") == call(42, "hello") == remembered(42, "hello")
+        variants = {
+            "taskcache": code("call(42, 'hello')", call=call),
+            "lru_cache": code("call(42, 'hello')", call=remembered),
+            # It tells 1 from True, as ours has to.
+            "lru_cache(typed=True)": code(
+                "call(42, 'hello')", call=functools.lru_cache(maxsize=1024, typed=True)(named("near", SMALL))
+            ),
+        }
+        times = rotate(variants, ground.scale.rounds, ground.scale.batch_s)
+    yield budget("near.hit", times.ratio("taskcache", "lru_cache"), seconds=times.medians())
+    yield beside("near hit / `lru_cache(typed=True)`", times.ratio("taskcache", "lru_cache(typed=True)"))
+
+
+def _staleness(ground: Ground) -> Outcome:
+    """From before a value is written by this process until one that spins in Python sees it."""
+    name = f"near-{uuid.uuid4().hex[:8]}"
+    options: dict[str, Any] = {"near": True}
+    with ours(ground, secret=SECRET) as cache:
+        written: Any = cache.cached(name="bench.near", version=1, timeout=HOUR_S, **options)(lambda name: 0.0)
+        written(name)
+        program = Program(ground.environment("near"), "near", name, ground.scale.writes)
+        try:
+            program.wait_ready()
+            end = time.monotonic() + PATIENCE_S
+            # A few more than are counted: what was overwritten before it was seen is not missed.
+            while program.is_running and time.monotonic() < end:
+                written.put(time.monotonic(), name)
+                time.sleep(PAUSE_S)
+            ages = [age * 1000 for age in program.result()["ages"]]
+        finally:
+            program.close()
+    # The spread of this row is from the median to the oldest value seen.
+    spread = Spread(percentile(ages, 95), percentile(ages, 50), max(ages))
+    return budget("near.staleness", spread, f"p50 {spread.low:.1f} ms, oldest {spread.high:.1f} ms")

@@ -1,0 +1,92 @@
+"""This is where a body runs under a flight, as calling.lead and worker/execution have it run: same steps, same order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from taskcache.drivers.renewer import Lease
+from taskcache.errors import NoServer
+from taskcache.invocation import sealed_value
+from taskcache.protocol.flight import Errand, Landing, end, yield_back
+from tests.races.fibers import Actions, Body, Send
+
+if TYPE_CHECKING:
+    from tests.races.fleet import Fleet
+
+TTL_MS = {"lasting": 600_000, "short": 10_000, "zero": 0}
+# How often a publication that no server answers is tried again, as PUBLISH_PAUSES_S within the patience.
+PATIENCE = 3
+
+
+@dataclass(slots=True)
+class Message:
+    """One copy of a task on its way."""
+
+    number: int
+    token: str
+    key: str
+    # When the work of its arguments began, for a retry.
+    since: int | None = None
+    claims: bool = False
+
+
+def compute(
+    fleet: Fleet,
+    key: str,
+    errand: Errand,
+    token: str,
+    owner: str,
+    stamps: bytes,
+    *,
+    lease: Lease | None = None,
+    message: Message | None = None,
+) -> Actions:
+    """Run the body and end its flight the way it ended; gives the landing of a leader that computed here."""
+    invocation = fleet.invocations[key]
+    run = fleet.truth.begin(key, token, owner, message.since if message is not None else None)
+    how = yield Body(run.number)
+    run.is_active = False
+    error: Exception = ValueError(f"failed in run {run.number}")
+    if how == "retries" or how == "retries later":
+        assert message is not None
+        yield from yield_back(errand, token, owner=owner, in_ms=0 if how == "retries" else 60_000)
+        try:
+            yield Send(fleet.message(token, key, since=run.born, claims=True))
+        except Exception as refused:
+            error = refused
+            how = "fails"
+        else:
+            return None
+    if how == "rejects":
+        yield from yield_back(errand, token, owner=owner, in_ms=0)
+        fleet.requeue(message)
+        return None
+    if how == "interrupted":
+        yield from end(errand, token, owner=owner, envelope=b"", ttl_ms=0)
+        raise KeyboardInterrupt
+    ttl_ms, envelope = 0, b""
+    if how == "fails":
+        envelope = invocation.failure(error, token)
+    else:
+        ttl_ms = TTL_MS[how]
+        envelope = sealed_value(
+            invocation,
+            run.number,
+            token=token,
+            created_ms=0,
+            ttl_ms=ttl_ms,
+            cost_ms=0,
+            stamps=stamps,
+            more_tags={},
+        )
+    if message is None and lease is not None and lease.lost and how != "fails":
+        return Landing(run.number, None, 0)
+    for turn in range(PATIENCE):
+        try:
+            yield from end(errand, token, owner=owner, envelope=envelope, ttl_ms=ttl_ms, is_error=how == "fails")
+            break
+        except NoServer:
+            if message is None or turn == PATIENCE - 1:
+                break
+    return Landing(None, error, 0) if how == "fails" else Landing(run.number, None, 0)

@@ -1,0 +1,318 @@
+"""This is where a process calls: its calls, the flights it waits for, and what its inbox hears."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from taskcache.computing import new_owner
+from taskcache.drivers.renewer import Lease, Renewer
+from taskcache.errors import Cancelled, DispatchFailed, NoServer
+from taskcache.protocol.flight import Errand, Landing, Lead, begin, depart, obtain, watch
+from taskcache.protocol.steps import Inquire, Launch, Pause, Wait
+from tests.races.bodies import compute
+from tests.races.fibers import Actions, Body, Fiber
+from tests.races.moves import Move
+
+if TYPE_CHECKING:
+    from tests.races.fleet import Fleet
+
+
+class Caller:
+    """One call, in one thread or coroutine of its process."""
+
+    def __init__(self, process: Process, name: str, key: str, *, computes: bool) -> None:
+        self.process, self.name, self.key = process, name, key
+        self.fleet = process.fleet
+        self.began = self.fleet.truth.tick
+        self.ended = ""
+        self.token = ""
+        self.owner = new_owner() if computes else ""
+        self.errand = self.fleet.errand(key, process.inbox, self.owner)
+        self.fiber = Fiber(name, self._steps(), self._end)
+        self.go_on(self.fiber.start)
+
+    def _steps(self) -> Actions:
+        found: Landing | Lead = yield from obtain(self.errand)
+        if isinstance(found, Lead):
+            lease = Lease(self.errand.key, found.token, self.owner, held=True)
+            self.process.renewer.hold(lease)
+            try:
+                found = yield from compute(
+                    self.fleet, self.key, self.errand, found.token, self.owner, found.stamps, lease=lease
+                )
+            finally:
+                self.process.renewer.drop(lease)
+        return found
+
+    def go_on(self, step: Any, *args: Any) -> None:
+        """Give its steps an answer; when they wait for a flight, wait for it."""
+        step(*args)
+        while isinstance(self.fiber.asks, Wait):
+            wait = self.fiber.asks
+            self.token = wait.token
+            if not self.process.follow(self, wait):
+                break
+
+    def _end(self, value: Any, error: BaseException | None) -> None:
+        if self.ended:
+            return
+        self.ended = type(error).__name__ if error is not None else "a value"
+        self.fleet.truth.deliver(self.name, self.key, self.began, value, error)
+
+    def moves(self) -> Iterator[Move]:
+        fleet, fiber, asks = self.fleet, self.fiber, self.fiber.asks
+        if self.ended:
+            return
+        yield from fleet.command_moves(fiber, self.go_on)
+        if isinstance(asks, Launch):
+            yield Move(f"{self.name} launches", 4, lambda: self.go_on(fleet.launch, fiber, self.key, asks.token))
+            yield from fleet.fault(
+                "refuse", f"the broker refuses {self.name}", lambda: self.go_on(fiber.throw, DispatchFailed())
+            )
+        elif isinstance(asks, Body):
+            yield from fleet.body_moves(self.name, fiber, self.go_on, is_worker=False)
+        elif isinstance(asks, Wait):
+            if not self.owner:
+                yield from fleet.fault("leave", f"{self.name} leaves", self.leave)
+                if fleet.is_queued(self.key, asks.token):
+                    yield from fleet.fault("inline", f"{self.name} claims what it waits for", self.claim)
+        if asks is not None and not isinstance(asks, Body):
+            yield from fleet.fault("interrupt", f"{self.name} is interrupted", self.interrupt)
+
+    def leave(self) -> None:
+        """`Result.cancel`."""
+        fleet, token = self.fleet, self.token
+        self.ended = "left"
+        self.fiber.bury()
+        if self.process.unfollow(self, token):
+            envelope = fleet.invocations[self.key].failure(Cancelled(), token)
+            revokes = fleet.climate.revokes
+
+            def told(word: Any, error: BaseException | None) -> None:
+                if revokes and word in ("running", "ended"):
+                    fleet.revoke(token)
+
+            self.process.also(f"{self.name}'s leave", depart(self.errand, token, envelope=envelope), told)
+
+    def interrupt(self) -> None:
+        """KeyboardInterrupt in the thread that waits."""
+        if isinstance(self.fiber.asks, Wait):
+            self.process.unfollow(self, self.token)
+        self.go_on(self.fiber.throw, KeyboardInterrupt())
+
+    def claim(self) -> None:
+        """`calling.claim_here`: compute in this process what nobody has begun."""
+        owner, token = new_owner(), self.token
+        errand = self.fleet.errand(self.key, self.process.inbox, owner)
+
+        def steps() -> Actions:
+            claim = yield from begin(errand, token, owner=owner, inline=True)
+            if claim.word != "run":
+                return
+            lease = Lease(errand.key, token, owner, held=True)
+            self.process.renewer.hold(lease)
+            try:
+                yield from compute(self.fleet, self.key, errand, token, owner, claim.stamps, lease=lease)
+            finally:
+                self.process.renewer.drop(lease)
+
+        self.process.also(f"{self.name}'s claim", steps())
+
+
+class Watching:
+    """A waited flight, followed by all callers of a process that want it."""
+
+    def __init__(self, process: Process, caller: Caller, wait: Wait) -> None:
+        self.process, self.token, self.key = process, wait.token, caller.key
+        self.name = f"{process.name}'s watch of {process.fleet.named(wait.token)}"
+        self.followers: list[Caller] = []
+        self.launches = not caller.owner
+        steps = watch(
+            caller.errand, wait.token, leads=wait.leads, noticed=lambda sighting: None, launches=self.launches
+        )
+        self.fiber = Fiber(self.name, steps, self._end)
+        self.fiber.start()
+
+    def _end(self, ending: Any, error: BaseException | None) -> None:
+        self.process.finish(self, error if error is not None else ending)
+
+    def go_on(self, step: Any, *args: Any) -> None:
+        step(*args)
+
+    def moves(self) -> Iterator[Move]:
+        fleet, fiber, asks = self.process.fleet, self.fiber, self.fiber.asks
+        yield from fleet.command_moves(fiber, self.go_on, can_fail=False)
+        if isinstance(asks, Pause) and self.followers:
+            yield Move(f"{self.name} looks", 1, lambda: fiber.send(None))
+        elif isinstance(asks, Launch):
+            yield Move(f"{self.name} launches", 4, lambda: fleet.launch(fiber, self.key, self.token))
+            yield from fleet.fault("refuse", f"the broker refuses {self.name}", lambda: fiber.throw(DispatchFailed()))
+        elif isinstance(asks, Inquire):
+            yield Move(f"{self.name} inquires", 4, lambda: fiber.send(fleet.discarded.get(self.token)))
+
+
+class Process:
+    """One client process: an inbox, its watches, its renewer."""
+
+    def __init__(self, fleet: Fleet, name: str) -> None:
+        self.fleet, self.name = fleet, name
+        self.inbox = f"inbox:{name}"
+        self.is_alive = True
+        self.watches: dict[str, Watching] = {}
+        self.early: dict[str, bytes] = {}
+        self.callers: list[Caller] = []
+        self.others: list[Other] = []
+        self.renewer = fleet.renewer()
+
+    def also(self, name: str, steps: Actions, told: Any = None) -> None:
+        """Do something beside the calls."""
+        self.others.append(Other(self.fleet, name, steps, told))
+
+    # -- what the keeper does
+
+    def follow(self, caller: Caller, wait: Wait) -> bool:
+        """Wait for a flight; True when it was over already and the caller has gone on."""
+        watching = self.watches.get(wait.token)
+        if watching is None:
+            watching = self.watches[wait.token] = Watching(self, caller, wait)
+        watching.followers.append(caller)
+        early = self._take_early(wait.token)
+        if early:
+            self._hear(wait.token, early)
+            return True
+        return False
+
+    def unfollow(self, caller: Caller, token: str) -> bool:
+        watching = self.watches.get(token)
+        if watching is None:
+            return False
+        if caller in watching.followers:
+            watching.followers.remove(caller)
+        if watching.followers:
+            return False
+        # What it has asked for already is still run: it finds nobody to tell.
+        del self.watches[token]
+        self.others.append(Other.of(watching))
+        return True
+
+    def deliver(self, token: str, envelope: bytes) -> None:
+        """A message of the inbox."""
+        self.early[token] = envelope
+        if self._hear(token, envelope):
+            self._take_early(token)
+
+    def _take_early(self, token: str) -> bytes | None:
+        envelope = self.early.get(token)
+        if envelope:
+            self.early[token] = b""
+        return envelope
+
+    def _hear(self, token: str, envelope: bytes) -> bool:
+        watching = self.watches.get(token)
+        if watching is None:
+            return False
+        if envelope:
+            self.finish(watching, envelope)
+        elif isinstance(watching.fiber.asks, Pause):
+            watching.fiber.send(b"")
+        return True
+
+    def finish(self, watching: Watching, ending: Any) -> None:
+        if self.watches.get(watching.token) is watching:
+            del self.watches[watching.token]
+        watching.fiber.bury()
+        followers, watching.followers = watching.followers, []
+        for caller in followers:
+            if isinstance(ending, BaseException):
+                caller.go_on(caller.fiber.throw, ending)
+            else:
+                caller.go_on(caller.fiber.send, ending)
+
+    # -- what may happen next
+
+    def moves(self) -> Iterator[Move]:
+        if not self.is_alive:
+            return
+        for caller in self.callers:
+            yield from caller.moves()
+        for watching in list(self.watches.values()):
+            yield from watching.moves()
+        for other in self.others:
+            yield from other.moves()
+        if self.renewer.leases():
+            yield Move(f"{self.name} renews", 1, self.renewer.beat_all)
+        yield from self.fleet.fault("crash_process", f"{self.name} is killed", self.kill)
+
+    def kill(self) -> None:
+        self.is_alive = False
+        for caller in self.callers:
+            if not caller.ended:
+                caller.ended = "killed"
+                self.fleet.end_run(caller.fiber)
+                caller.fiber.bury()
+        for watching in self.watches.values():
+            watching.fiber.bury()
+        for other in self.others:
+            self.fleet.end_run(other.fiber)
+            other.fiber.bury()
+        self.watches, self.others = {}, []
+        self.renewer.forget()
+
+
+class Other:
+    """Steps beside the calls: a leave, a claim, an invalidation, what a main process tells."""
+
+    def __init__(self, fleet: Fleet, name: str, steps: Actions, told: Any = None) -> None:
+        self.fleet, self.name = fleet, name
+        self.fiber = Fiber(name, steps, self._end)
+        self._told = told
+        self.fiber.start()
+
+    @classmethod
+    def of(cls, watching: Watching) -> Other:
+        """A watch that nobody follows any more: the one command it has asked for."""
+
+        def last() -> Actions:
+            call = watching.fiber.call
+            if call is not None:
+                yield call
+
+        return cls(watching.process.fleet, f"{watching.name}, abandoned", last())
+
+    def _end(self, value: Any, error: BaseException | None) -> None:
+        if error is not None and not isinstance(error, NoServer | KeyboardInterrupt):
+            raise AssertionError(f"{self.name} failed") from error
+        if self._told is not None:
+            self._told(value, error)
+
+    def go_on(self, step: Any, *args: Any) -> None:
+        step(*args)
+
+    def moves(self) -> Iterator[Move]:
+        if self.fiber.is_over:
+            return
+        yield from self.fleet.command_moves(self.fiber, self.go_on)
+        if isinstance(self.fiber.asks, Body):
+            yield from self.fleet.body_moves(self.name, self.fiber, self.go_on, is_worker=False)
+
+
+class Beating(Renewer):
+    """The real renewer, without its thread: it beats when it is told to."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        super().__init__(lambda: fleet.direct, fleet.settings.lease_ms)
+        self._fleet = fleet
+        self._runs = True
+
+    def leases(self) -> list[Lease]:
+        return list(self._leases.values())
+
+    def beat_all(self) -> None:
+        self.beat(self._fleet.direct)
+        self._fleet.dirty = True
+
+    def forget(self) -> None:
+        self._leases.clear()
+
+

@@ -1,0 +1,34 @@
+"""This is where a move of the explorer is: its name tells it in a story and finds it again in a repetition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+
+class Move(NamedTuple):
+    """Something that can happen next."""
+
+    name: str
+    weight: float
+    act: Callable[[], Any]
+    # A fault, or what only some runs do: nothing of it happens once everybody is to come to an end.
+    is_fault: bool = False
+
+
+@dataclass
+class Climate:
+    """What may happen in one run, and how often."""
+
+    processes: int = 2
+    workers: int = 2
+    calls: int = 5
+    # How many of ten calls compute in their own process.
+    computing: int = 2
+    invalidations: int = 2
+    lifetimes: tuple[str, ...] = ("lasting", "short", "zero")
+    acks_late: bool = False
+    requeues: bool = False
+    revokes: bool = False
+    budget: dict[str, int] = field(default_factory=dict)
