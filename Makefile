@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint bench docs all-pythons clean
+.PHONY: help demo test check lint bench faults docs all-pythons clean
 
 help: ## show these targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -22,8 +22,14 @@ lint: $(VENV)/.installed ## format, style and types alone
 
 check: test ## what must pass before a commit
 
-bench: $(VENV)/.installed ## the performance budget, beside the peers
+bench: $(VENV)/.bench ## the performance budget, beside the peers: ten minutes on a machine that does nothing else
 	$(BIN)/python -m tests.bench $(ARGS)
+
+faults: $(VENV)/.installed ## what waiters see when things die, beside Celery's own: half an hour; ARGS="--runs 10 --write"
+	$(BIN)/python -m tests.faults $(ARGS)
+
+bench-quick: $(VENV)/.bench ## the same, noisier, within two minutes
+	$(BIN)/python -m tests.bench --quick $(ARGS)
 
 # In an environment of its own: nobody needs a site builder to work on the code. Builds without a network.
 docs: $(VENV)-docs/.installed ## the site of docs/, in build/site; a broken link is an error
@@ -54,4 +60,9 @@ $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "$(PYTHON) is older than 3.10; say make PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "$(PYTHON) has no venv; on Debian: apt-get install python3-venv"; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+# The peers are many, and nobody needs them but the benchmark.
+$(VENV)/.bench: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@touch $@

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from taskcache import calling, following
 from taskcache.drivers import asyncio as driver
@@ -66,10 +66,17 @@ class AsyncCache:
             cache.count(writes=len(values))
         return True
 
-    async def get_or_set(self, key: str, value: T | Callable[[], T], timeout: Lifetime | None = None) -> T:
+    @overload
+    async def get_or_set(
+        self, key: str, value: Callable[[], Coroutine[Any, Any, T]], timeout: Lifetime | None = None
+    ) -> T: ...
+    @overload
+    async def get_or_set(self, key: str, value: Callable[[], T], timeout: Lifetime | None = None) -> T: ...
+    @overload
+    async def get_or_set(self, key: str, value: T, timeout: Lifetime | None = None) -> T: ...
+    async def get_or_set(self, key: str, value: Any, timeout: Lifetime | None = None) -> Any:
         """The value of `key`; when there is none, `value`, or what it returns or awaits, computed once for all."""
-        found: T = await calling.aget_or_set(self._cache, key, value, self._cache.ttl_ms(timeout))
-        return found
+        return await calling.aget_or_set(self._cache, key, value, self._cache.ttl_ms(timeout))
 
     async def delete(self, key: str) -> int:
         """Remove `key`; 1 when it was there."""

@@ -216,15 +216,18 @@ class Cache:
             self.count(writes=len(values))
         return True
 
-    def get_or_set(self, key: str, value: T | Callable[[], T], timeout: Lifetime | None = None) -> T:
+    @overload
+    def get_or_set(self, key: str, value: Callable[[], T], timeout: Lifetime | None = None) -> T: ...
+    @overload
+    def get_or_set(self, key: str, value: T, timeout: Lifetime | None = None) -> T: ...
+    def get_or_set(self, key: str, value: Any, timeout: Lifetime | None = None) -> Any:
         """The value of `key`; when there is none, `value`, or what it returns, computed once for all who ask."""
         check_keys((key,))
-        compute: Callable[[], T] = value if callable(value) else lambda: value
+        compute: Callable[[], Any] = value if callable(value) else lambda: value
         if self.debug:
             return compute()
         invocation = Invocation.of(self.settings, self.codec, key, "", (), self.ttl_ms(timeout))
-        found: T = calling.answer(calling.PlainCallee(self, compute), invocation, (), {})
-        return found
+        return calling.answer(calling.PlainCallee(self, compute), invocation, (), {})
 
     def delete(self, key: str) -> int:
         """Remove `key`; 1 when it was there. Raises NoServer when it is not known to be done."""

@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 
+class MessageMissing(Exception):
+    """What `inquire` says of a message that is not in its queue any more: purged, or gone with a worker that died."""
+
+
 class Launcher(Protocol):
     """Sends one call to where it is computed, as often as its flight asks; knows its arguments, not the protocol."""
 
@@ -12,7 +16,11 @@ class Launcher(Protocol):
         """Send the call under this token; raises DispatchFailed, NoCeleryApp or AmbiguousApp in bounded time."""
 
     def inquire(self, token: str) -> BaseException | None:
-        """Say why a task ended outside of the protocol (unknown, revoked, expired), or None while nothing is known."""
+        """
+        Say why a task ended outside of the protocol (unknown, revoked, expired), or None while nothing is known.
+
+        MessageMissing means that it may be worth the while to send the message again, if no worker has claimed it yet.
+        """
 
     def note_served(self) -> None:
         """Hear that a computation which this launcher sent was seen to run or has ended: somebody takes the tasks."""

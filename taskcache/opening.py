@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from taskcache.codec.sealing import Codec
+from taskcache.drivers.hub_station import station_for
 from taskcache.drivers.station import Station
 from taskcache.drivers.topology import describe as describe_client
 from taskcache.drivers.topology import without_password
@@ -45,13 +46,13 @@ def open_server(database: Any, settings: Settings) -> Opened:
         # Functions and arguments travel by value to a worker of the same user: signed with this user's own secret.
         settings = replace(settings, secrets=settings.secrets or (embedded.secret,))
     if not isinstance(database, str):
-        return Opened(Station(database, settings), _codec(settings, embedded), settings, embedded)
+        return Opened(station_for(database, settings), _codec(settings, embedded), settings, embedded)
     with _lock:
         # All that a station takes from its settings and a user may choose.
         place = (database, settings.lease_ms, settings.transport)
         station = _shared.get(place)
         if station is None:
-            station = _shared[place] = Station(database, settings)
+            station = _shared[place] = station_for(database, settings)
     return Opened(station, _codec(settings, embedded), settings, embedded)
 
 

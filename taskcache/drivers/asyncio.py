@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError
 
+from taskcache.drivers import hubs
 from taskcache.drivers.keeper import Keeper
 from taskcache.drivers.line import Line, open_line, pack
 from taskcache.drivers.topology import Server, as_command, unlinks
@@ -257,6 +258,9 @@ def _forget(task: asyncio.Task[Any]) -> None:
 
 def run_to_end(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine from synchronous code, beside a loop that runs in this thread if there is one."""
+    if hubs.are_used():
+        # Greenlets share one thread, and a thread runs one loop.
+        return hubs.run_apart(lambda: asyncio.run(coroutine))
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -14,7 +14,7 @@ from taskcache.drivers.asyncio import AsyncServer
 from taskcache.drivers.keeper import Keeper
 from taskcache.drivers.renewer import Renewer
 from taskcache.drivers.topology import Server
-from taskcache.drivers.wire import Broken, pack, wire_to
+from taskcache.drivers.wire import SILENT, Broken, pack, wire_to
 from taskcache.errors import NoServer
 from taskcache.events import warn_once
 from taskcache.near.cache import Near
@@ -90,6 +90,9 @@ class Station:
         if self._wire is not None and len(keys) < 10:
             try:
                 return self._wire.mget(pack(tuple(keys)), len(keys))
+            except SILENT:
+                self._leave_alone()
+                self.check()
             except Broken:
                 pass  # whatever it is, redis-py has the cure or the words for it
         with self.watched():
@@ -102,6 +105,10 @@ class Station:
             return None
         try:
             return self._wire.mget(packed, 2)
+        except SILENT:
+            # Who was silent for the whole time of a reply is not asked again by the same call.
+            self._leave_alone()
+            return None
         except Broken:
             return None
 
@@ -116,8 +123,11 @@ class Station:
         try:
             yield
         except NoServer:
-            self._broken_until = time.monotonic() + BREAK_S
+            self._leave_alone()
             raise
+
+    def _leave_alone(self) -> None:
+        self._broken_until = time.monotonic() + BREAK_S
 
     def waiting(self) -> int:
         """How many flights this process waits for."""

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from redis.connection import BlockingConnectionPool, ConnectionPool
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 # Longer than most values, short enough to be kept for each connection.
 BUFFER_BYTES: Final = 65_536
@@ -152,3 +153,5 @@ def pack(keys: tuple[bytes, ...]) -> bytes:
 
 
 Broken = (OSError, RedisError, Unusual)
+# The part of it that cost the whole time of a reply.
+SILENT = (TimeoutError, RedisTimeoutError)

@@ -13,8 +13,9 @@ from kombu.exceptions import EncodeError, OperationalError
 
 from taskcache.errors import ComputationLost, DispatchFailed, Expired, Revoked, UnknownTask
 from taskcache.events import warn_once
+from taskcache.launcher import MessageMissing
 from taskcache.launchers import apps
-from taskcache.launchers.producers import producer_of
+from taskcache.launchers.producers import is_queue_empty, producer_of
 from taskcache.launchers.task import HEADER
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 # A queue that nobody serves is an operator's mistake far more often than a long queue, after this long.
 UNSERVED_S: Final = 10.0
+# No worker is busy with other messages of an empty queue for this long, as a rule.
+MISSING_S: Final = 10.0
 # When each queue was last seen to be served, by any call of this process.
 _served_at: dict[tuple[int, str], float] = {}
 
@@ -48,6 +51,7 @@ class CeleryLauncher:
         self._invocation = invocation
         self._above = above
         self._sent_at = 0.0
+        self._missing_at = 0.0
         # Written now: what the caller changes afterwards is not what was called.
         self._reprs = (saferepr(arguments[0], 1024), saferepr(arguments[1], 1024))
 
@@ -63,6 +67,7 @@ class CeleryLauncher:
             **self._per_call(),
         )
         self._sent_at = self._sent_at or time.monotonic()
+        self._missing_at = self._missing_at or self._sent_at + MISSING_S
         if self._is_eager:
             # It runs now, and what it raises is delivered by its flight, also with `task_eager_propagates`.
             self._task.apply_async((self._sealed,), {}, throw=False, **options)
@@ -97,6 +102,9 @@ class CeleryLauncher:
         seen_at = max(self._sent_at, _served_at.get(self._queue_id, 0.0))
         if self._sent_at and time.monotonic() - seen_at > UNSERVED_S:
             self._warn_unserved()
+        return self._told(token) or self._missing()
+
+    def _told(self, token: str) -> BaseException | None:
         backend = self._task.backend
         if isinstance(backend, DisabledBackend):
             return None
@@ -105,6 +113,21 @@ class CeleryLauncher:
         except Exception:  # noqa: BLE001 - the result backend is not ours to need: the flight goes on without its word
             return None
         return self._reason(meta)
+
+    def _missing(self) -> MessageMissing | None:
+        """
+        Look whether our message is still in its queue: 10 s, 20 s, 40 s ... after it was sent.
+
+        One that a busy worker has prefetched is not there either. Sent again it costs a message, not a run.
+        """
+        now = time.monotonic()
+        if not self._sent_at or now < self._missing_at:
+            return None
+        self._missing_at = now + (now - self._sent_at)
+        try:
+            return MessageMissing() if is_queue_empty(self._task.app, self._queue) else None
+        except Exception:  # noqa: BLE001 - a broker that is away says nothing; the flight is sent again in its own time
+            return None
 
     def _reason(self, meta: dict[str, Any]) -> BaseException | None:
         status, result, name = meta.get("status"), meta.get("result"), self._function.name

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 from kombu import pools
 
+from taskcache.drivers import hubs
+
 # Long enough for a slow network; a broker that accepts and never answers would otherwise hold a caller for minutes.
 CONNECT_TIMEOUT_S: Final = 3.0
 REPLY_TIMEOUT_S: Final = 5.0
@@ -39,6 +41,10 @@ _lock = threading.Lock()
 @contextmanager
 def producer_of(app: Any) -> Iterator[Any]:
     """Borrow a producer for `app`'s broker."""
+    if hubs.is_apart():
+        with _connection(app) as connection:
+            yield connection.Producer()
+        return
     pool = _pools.get(app)
     if pool is None:
         with _lock:
@@ -49,14 +55,30 @@ def producer_of(app: Any) -> Iterator[Any]:
         yield producer
 
 
+def is_queue_empty(app: Any, queue: str) -> bool:
+    """
+    True when no message waits in a queue of a Redis broker.
+
+    There a message is out of its queue as soon as a worker has it, and lost for an hour when that worker dies. Others
+    (AMQP) put it back by themselves: False.
+    """
+    with producer_of(app) as producer:
+        channel = producer.channel
+        return bool(producer.connection.transport.driver_type == "redis" and channel._size(queue) == 0)
+
+
 def _make(app: Any) -> Any:
+    # kombu keeps its pools by address and options, so this one is not the app's own.
+    return pools.producers[_connection(app)]
+
+
+def _connection(app: Any) -> Any:
     connection = app.connection_for_write(connect_timeout=CONNECT_TIMEOUT_S)
     driver = connection.transport_cls if isinstance(connection.transport_cls, str) else ""
     for prefix, timeouts in _TIMEOUTS.items():
         if driver.startswith(prefix) or (prefix == "amqp" and driver in ("pyamqp", "py-amqp")):
             connection.transport_options = {**_TRIES, **timeouts, **connection.transport_options}
-    # kombu keeps its pools by address and options, so this one is not the app's own.
-    return pools.producers[connection]
+    return connection
 
 
 def _after_fork() -> None:

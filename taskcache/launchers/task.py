@@ -10,6 +10,7 @@ from celery import Task
 from celery.utils.imports import symbol_by_name
 from celery.utils.saferepr import saferepr
 
+from taskcache.drivers.asyncio import run_to_end
 from taskcache.errors import UnstorableValue, UntrustedValue
 from taskcache.keys.identity import load, reference
 from taskcache.launchers.serializer import SealedArguments, is_sealed
@@ -31,7 +32,7 @@ def task_body(function: AsyncFunction[Any, Any]) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> Any:
         value = function.origin.fn(*args, **kwargs)
         if function.origin.is_coroutine:
-            return symbol_by_name("taskcache.worker.coroutines:run_to_end")(value)
+            return run_to_end(value)
         return value
 
     if not run.__name__.isidentifier():

@@ -71,9 +71,6 @@ class Held:
         """The value, or a copy of it."""
         return self.value if self.reopen is None else self.reopen()
 
-    def __lt__(self, other: Held) -> bool:
-        return self.until < other.until
-
 
 class Place:
     """Held free for a value that is being read; gone when its entry or any stamp changed meanwhile."""
@@ -94,8 +91,9 @@ class Entries:
         self._max_bytes = max_bytes
         self._held: dict[bytes, Held] = {}
         self._places: dict[bytes, Place] = {}
-        # Who expires first; also who has to go first when there is no room: nothing is noted on a hit.
-        self._by_expiry: list[Held] = []
+        # Who expires first; also who has to go first when there is no room: nothing is noted on a hit. What is gone
+        # already stays listed for a while, so only keys are: no value is held beyond the bounds.
+        self._by_expiry: list[tuple[float, bytes]] = []
         self._stamps: weakref.WeakValueDictionary[bytes, Stamp] = weakref.WeakValueDictionary()
         # Counts the changes of stamps. One number for all: a read between two changes is made again, no more.
         self._turn = 0
@@ -107,7 +105,7 @@ class Entries:
     @property
     def next_expiry(self) -> float:
         """When something expires; nothing does before."""
-        return self._by_expiry[0].until if self._by_expiry else NEVER
+        return self._by_expiry[0][0] if self._by_expiry else NEVER
 
     def find(self, key: bytes) -> Held | None:
         """The value of an entry, if everything it was computed under is known to hold."""
@@ -167,11 +165,11 @@ class Entries:
         )
         self._held[place.key] = held
         self.size_bytes += held.size_bytes
-        heapq.heappush(self._by_expiry, held)
+        heapq.heappush(self._by_expiry, (until, place.key))
         while len(self._held) > self._max_entries or self.size_bytes > self._max_bytes:
             self._pop_first()
         if len(self._by_expiry) > 2 * len(self._held) + 64:
-            self._by_expiry = list(self._held.values())
+            self._by_expiry = [(each.until, each.key) for each in self._held.values()]
             heapq.heapify(self._by_expiry)
         return held
 
@@ -201,7 +199,7 @@ class Entries:
 
     def sweep(self, now: float) -> None:
         """Remove what has expired."""
-        while self._by_expiry and self._by_expiry[0].until <= now:
+        while self._by_expiry and self._by_expiry[0][0] <= now:
             self._pop_first()
 
     def clear(self) -> None:
@@ -223,9 +221,10 @@ class Entries:
             front.halt()
 
     def _pop_first(self) -> None:
-        first = heapq.heappop(self._by_expiry)
-        if self._held.get(first.key) is first:
-            self._remove(first.key)
+        until, key = heapq.heappop(self._by_expiry)
+        held = self._held.get(key)
+        if held is not None and held.until == until:
+            self._remove(key)
 
     def _remove(self, key: bytes) -> None:
         held = self._held.pop(key, None)

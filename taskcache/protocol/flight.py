@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 from taskcache.codec.envelope import unpack
 from taskcache.errors import Cancelled, ComputationLost, DispatchFailed, UntrustedValue
 from taskcache.freshness import Verdict, judge
+from taskcache.launcher import MessageMissing
 from taskcache.protocol import scripts, stamps
 from taskcache.protocol.entry import EntryKey, new_token, read, token_bytes
 from taskcache.protocol.steps import Calls, Inquire, Launch, Pause, Steps, Wait
@@ -207,6 +208,8 @@ def _launch(errand: Errand, token: str) -> Steps[None]:
     """Send our flight to its queue; when that fails, end it at once so that nobody waits for it."""
     try:
         yield Launch(token)
+    except GeneratorExit:
+        raise  # the steps were dropped: nobody is there to carry out another one
     except BaseException as error:
         # An interruption ends the flight without an answer, and one of those who wait leads the next.
         envelope = errand.failure(error, token) if isinstance(error, Exception) else b""
@@ -263,7 +266,8 @@ def watch(
             inbox=errand.inbox(),
             queued_ms=settings.queued_ms,
             resend_ms=resend_ms,
-            sent=int(leads),
+            # Who cannot send must not take the turn of one who can: the message would be sent a minute later, or never.
+            sent=int(leads) if launches else -1,
         )
         word = scripts.text(reply[0])
         if word == "ended":
@@ -284,7 +288,12 @@ def watch(
                 yield Launch(token)
         if sighting.state != "running" and launches:
             reason: BaseException | None = yield Inquire(token)
-            if reason is not None:
+            if isinstance(reason, MessageMissing):
+                # A retry's message is not in the queue either: it waits in its worker for its time.
+                if sighting.state == "queued":
+                    with suppress(DispatchFailed):
+                        yield Launch(token)
+            elif reason is not None:
                 yield from end(errand, token, owner="", envelope=errand.failure(reason, token), ttl_ms=0)
         heard = yield Pause(token, tick_s)
     return heard

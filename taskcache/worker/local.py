@@ -7,12 +7,12 @@ import os
 from typing import Any
 
 from taskcache.cache import Cache
+from taskcache.drivers.asyncio import run_to_end
 from taskcache.errors import ComputationLost, UntrustedValue
 from taskcache.launchers import serializer
 from taskcache.launchers.local import RUN, make_app, serve
 from taskcache.launchers.task import HEADER, FlightTask
 from taskcache.retrying import plan
-from taskcache.worker.coroutines import run_to_end
 from taskcache.worker.execution import execute, header_of, refuse
 
 # The owner gives these to its worker; nobody else sets them.

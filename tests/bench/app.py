@@ -50,8 +50,9 @@ def told(what: str) -> int:
 def tell(what: str, amount: int = 1) -> int:
     """Add to a counter in the ledger."""
     with ledger.pipeline() as pipeline:
-        value: int = pipeline.incrby(what, amount).expire(what, LEDGER_S).execute()[0]
-    return value
+        pipeline.incrby(what, amount)
+        pipeline.expire(what, LEDGER_S)
+        return int(pipeline.execute()[0])
 
 
 @cache.cache_async(timeout=60, name="bench.gated")

@@ -30,6 +30,8 @@ class Scale:
     # Hits and the like: rounds of a rotation, and how long one batch of one variant takes.
     rounds: int
     batch_s: float
+    # Keys of a batch and coroutines of a crowd.
+    many: int
     pools: tuple[str, ...]
     calls: int
     herd: tuple[int, int]
@@ -51,6 +53,7 @@ class Scale:
 FULL = Scale(
     rounds=60,
     batch_s=0.02,
+    many=1000,
     pools=POOLS,
     calls=200,
     herd=(8, 125),
@@ -71,6 +74,7 @@ FULL = Scale(
 QUICK = Scale(
     rounds=15,
     batch_s=0.005,
+    many=1000,
     pools=("prefork", "threads"),
     calls=60,
     herd=(8, 125),
@@ -91,6 +95,7 @@ QUICK = Scale(
 TINY = Scale(
     rounds=2,
     batch_s=0.0005,
+    many=50,
     pools=("threads",),
     calls=3,
     herd=(2, 3),

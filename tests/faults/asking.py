@@ -13,12 +13,14 @@ from typing import Any
 from celery import chord
 
 from taskcache.events import Event, listen, logger
+from taskcache.launchers.producers import producer_of
 from tests.faults import app
 
 # What happened in this process, by kind.
 events: dict[str, int] = {}
 _asked: list[Asked] = []
 _from_child = -1
+_loop: asyncio.AbstractEventLoop | None = None
 
 
 class Asked:
@@ -51,12 +53,12 @@ class Asked:
             self.begun.set()
             return self.result.get(timeout=timeout)
         if kind == "loop":
-            return asyncio.run(self._computed(plain, name))
+            return self._on_loop(self._computed(plain, name))
         if function == "chord":
             parts = [app.part.s(name, number) for number in (1, 2, 3)]
             return chord(parts)(app.total.s(name)).get(timeout=timeout)
         if kind == "aio":
-            return asyncio.run(self._awaited(plain, name, timeout))
+            return self._on_loop(self._awaited(plain, name, timeout))
         called = getattr(app, function)
         if function == "here":
             return called(name)
@@ -66,21 +68,33 @@ class Asked:
         return self.result(timeout=timeout)
 
     async def _computed(self, function: str, name: str) -> Any:
-        self._can_be_cancelled()
         return await getattr(app, function).aio(name)
 
-    def _can_be_cancelled(self) -> None:
-        task = asyncio.current_task()
-        loop = asyncio.get_running_loop()
-        assert task is not None
-        self.cancel = lambda: loop.call_soon_threadsafe(task.cancel)
-
     async def _awaited(self, function: str, name: str, timeout: float) -> Any:
-        self._can_be_cancelled()
         self.result = await getattr(app, function).aio(name)
         self.task_id = self.result.task_id
         self.begun.set()
         return await self.result.wait(timeout=timeout)
+
+    def _on_loop(self, coroutine: Any) -> Any:
+        """Run on the one loop of this process, which outlives what is cancelled on it."""
+        global _loop
+        if _loop is None:
+            _loop = asyncio.new_event_loop()
+            threading.Thread(target=_loop.run_forever, daemon=True).start()
+        future = asyncio.run_coroutine_threadsafe(coroutine, _loop)
+        self.cancel = future.cancel
+        return future.result()
+
+
+def warm() -> None:
+    """Import and connect what a first call would: a fault is measured, not a start."""
+    app.app.finalize()
+    app.cache.get("warm")
+    app.app.backend.client.ping()
+    for borrowed in (producer_of(app.app), app.app.producer_or_acquire()):
+        with borrowed as producer:
+            assert producer.connection.default_channel
 
 
 def ask(function: str, name: str, timeout: float = 60) -> int:

@@ -28,7 +28,7 @@ def killed_before_dispatch(play: Play) -> None:
 def leader_killed(play: Play) -> None:
     """The flight is the worker's by then. Times from the body's end."""
     play.worker()
-    play.ask("held", waiters=(1, 2))
+    play.ask("held", waiters=(1, 2), first_leads=True)
     play.begun()
     play.clients[0].kill()
     del play.asked[0]
@@ -58,21 +58,22 @@ def computing_caller_killed(play: Play) -> None:
 def forked(play: Play) -> None:
     """The child has no threads of its parent's: it makes its own, and waits for the same flight. Times from the body's end."""
     play.worker()
-    play.ask("held", waiters=(1, 1))
+    play.ask("held", waiters=(1, 1), first_leads=True)
     play.begun()
     parent = play.clients[0]
     parent.ask(f"fork_and_wait({play.asked[0][1]})")
     with play.fault():
         play.open()
     play.answered()
-    assert f"value {play.name} 1" == parent.ask("told_by_child()")
+    told = parent.ask("told_by_child()")
+    assert f"value {play.name} 1" == told, told
 
 
 @row("interpreter exits with waits open", within_s=3, without_celery=LEFT)
 def exits(play: Play) -> None:
     """It ends at once, whatever it waits for; the others hear the value."""
     play.worker()
-    play.ask("held", waiters=(1, 1))
+    play.ask("held", waiters=(1, 1), first_leads=True)
     play.begun()
     began = time.monotonic()
     assert 0 == play.clients[0].exited()
@@ -88,7 +89,7 @@ def leader_cancelled(play: Play) -> None:
     """The others are not. Times from the body's end."""
     play.worker()
     play.people()
-    play.ask("aio.held", waiters=(1, 2))
+    play.ask("aio.held", waiters=(1, 2), first_leads=True)
     play.begun()
     play.clients[0].ask(f"cancel({play.asked[0][1]})")
     assert "CancelledError" == play.clients[0].ask(f"answer({play.asked[0][1]})")[0]
@@ -103,7 +104,7 @@ def follower_cancelled(play: Play) -> None:
     """The leader and the other followers are not. Times from the body's end."""
     play.worker()
     play.people()
-    play.ask("aio.held", waiters=(2, 1))
+    play.ask("aio.held", waiters=(2, 1), first_leads=True)
     play.begun()
     play.clients[0].ask(f"cancel({play.asked[1][1]})")
     assert "CancelledError" == play.clients[0].ask(f"answer({play.asked[1][1]})")[0]
@@ -118,7 +119,7 @@ def all_cancelled(play: Play) -> None:
     """The computation goes on, and whoever comes back finds it. Times from the body's end."""
     play.worker()
     play.people()
-    play.ask("aio.held", waiters=(2, 1))
+    play.ask("aio.held", waiters=(2, 1), first_leads=True)
     play.begun()
     for client, ticket in play.asked:
         client.ask(f"cancel({ticket})")
@@ -152,7 +153,7 @@ def computing_coroutine_cancelled(play: Play) -> None:
 def interrupted(play: Play) -> None:
     """Ctrl-C ends that wait and nobody else's. Times from the body's end."""
     play.worker()
-    play.ask("held", waiters=(1, 2))
+    play.ask("held", waiters=(1, 2), first_leads=True)
     play.begun()
     first = play.clients[0]
     first.say(f"wait_in_main('held', {play.name!r})")

@@ -129,15 +129,19 @@ class Play:
 
     # -- what they do
 
-    def ask(self, function: str, *, waiters: Sequence[int] = (2, 1), timeout: float = 90) -> None:
+    def ask(
+        self, function: str, *, waiters: Sequence[int] = (2, 1), timeout: float = 90, first_leads: bool = False
+    ) -> None:
         """
         Ask for one value: two waiters in the first client process and one in the second, unless `waiters` says else.
 
-        The first is the leader. Celery's own waiter, if it takes part, is in the first process too.
+        They ask at the same time, unless the first is to lead. Celery's own waiter is in the first process too.
         """
         if not self.clients:
             self.people(len(waiters))
         self.asked.append((self.clients[0], int(self.clients[0].ask(f"ask({function!r}, {self.name!r}, {timeout})"))))
+        if first_leads:
+            self.clients[0].ask(f"begun({self.asked[0][1]})")
         if self.with_celery:
             # A moment longer than we look: whether it hangs is for us to say.
             plain = f"ask('plain.{function.rpartition('.')[2]}', {self.twin_name!r}, {timeout})"

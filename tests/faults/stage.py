@@ -28,7 +28,7 @@ class Client(Prompt):
     """A process that asks for values; it may be killed, interrupted and forked."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
-        super().__init__(f"import os; os.environ.update({dict(env)!r})\nfrom tests.faults.asking import *")
+        super().__init__(f"import os; os.environ.update({dict(env)!r})\nfrom tests.faults.asking import *\nwarm()")
 
     def is_in_main_thread_wait(self) -> bool:
         """True when the main thread sleeps in a call that has no other process to hear from: a futex."""
@@ -119,6 +119,8 @@ class Stage:
         env = self.env(queue=queue, through_proxy=True, more=more)
         clients = [Client(env) for _ in range(count)]
         self._clients += clients
+        for client in clients:
+            client.ask("None")
         return clients
 
     # -- between scenarios

@@ -35,6 +35,25 @@ def worker_killed_late(play: Play) -> None:
     _kill_worker(play, "held_late")
 
 
+@row("worker SIGKILLed with a message it had taken and not begun", within_s=14)
+def worker_killed_before(play: Play) -> None:
+    """The message is lost with it: its sender sees after ten seconds that the queue is empty, and sends it again."""
+    play.alone()
+    victim = play.worker(concurrency=1)
+    play.people()
+    play.occupy(victim, 1)
+    play.ask("held")
+    for id in play.task_ids():
+        victim.wait_for_log(f"[{id}] received", timeout=LONG_S)
+    play.worker(concurrency=1, more=1)
+    play.leader_has_reported()
+    with play.fault():
+        victim.kill()
+    play.open()
+    play.vacate()
+    play.answered(90)
+
+
 def _kill_child(play: Play, function: str) -> None:
     play.worker()
     play.ask(function)
@@ -111,9 +130,9 @@ def worker_stopped_warmly(play: Play) -> None:
     wait_until(lambda: not worker.is_running, "the worker to end", LONG_S)
 
 
-@row("worker stopped coldly (SIGQUIT) while it computes", at_most=2, at_least=2, within_s=TAKEOVER_S)
+@row("worker stopped coldly (SIGQUIT) while it computes", at_most=2, at_least=2, within_s=18)
 def worker_stopped_coldly(play: Play) -> None:
-    """The body is cut off: the flight ends with a reason or is taken over, whichever the main process still managed."""
+    """Taken over when the main process is gone; a message that the dying worker swallows is sent again after ten seconds."""
     worker = play.worker()
     play.ask("held")
     play.begun()
@@ -121,7 +140,7 @@ def worker_stopped_coldly(play: Play) -> None:
     with play.fault():
         worker.send(signal.SIGQUIT)
     play.open()
-    play.answered()
+    play.answered(80)
     wait_until(lambda: not worker.is_running, "the worker to end", LONG_S)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from taskcache.computing import new_owner
 from taskcache.drivers.renewer import Lease, Renewer
 from taskcache.errors import Cancelled, DispatchFailed, NoServer
-from taskcache.protocol.flight import Errand, Landing, Lead, begin, depart, obtain, watch
+from taskcache.protocol.flight import Landing, Lead, attend, begin, depart, obtain, watch
 from taskcache.protocol.steps import Inquire, Launch, Pause, Wait
 from tests.races.bodies import compute
 from tests.races.fibers import Actions, Body, Fiber
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 class Caller:
     """One call, in one thread or coroutine of its process."""
 
-    def __init__(self, process: Process, name: str, key: str, *, computes: bool) -> None:
+    def __init__(self, process: Process, name: str, key: str, *, computes: bool, polls: str = "") -> None:
         self.process, self.name, self.key = process, name, key
+        # The token it asks for by the id of a result.
+        self.polls = polls
         self.fleet = process.fleet
         self.began = self.fleet.truth.tick
         self.ended = ""
@@ -33,6 +35,8 @@ class Caller:
         self.go_on(self.fiber.start)
 
     def _steps(self) -> Actions:
+        if self.polls:
+            return (yield from attend(self.errand, self.polls))
         found: Landing | Lead = yield from obtain(self.errand)
         if isinstance(found, Lead):
             lease = Lease(self.errand.key, found.token, self.owner, held=True)
@@ -58,6 +62,8 @@ class Caller:
         if self.ended:
             return
         self.ended = type(error).__name__ if error is not None else "a value"
+        if self.polls:
+            return  # It asked for that computation, old or not.
         self.fleet.truth.deliver(self.name, self.key, self.began, value, error)
 
     def moves(self) -> Iterator[Move]:
@@ -73,7 +79,7 @@ class Caller:
         elif isinstance(asks, Body):
             yield from fleet.body_moves(self.name, fiber, self.go_on, is_worker=False)
         elif isinstance(asks, Wait):
-            if not self.owner:
+            if not self.owner and not self.polls:
                 yield from fleet.fault("leave", f"{self.name} leaves", self.leave)
                 if fleet.is_queued(self.key, asks.token):
                     yield from fleet.fault("inline", f"{self.name} claims what it waits for", self.claim)
@@ -127,7 +133,7 @@ class Watching:
         self.process, self.token, self.key = process, wait.token, caller.key
         self.name = f"{process.name}'s watch of {process.fleet.named(wait.token)}"
         self.followers: list[Caller] = []
-        self.launches = not caller.owner
+        self.launches = not caller.owner and not caller.polls
         steps = watch(
             caller.errand, wait.token, leads=wait.leads, noticed=lambda sighting: None, launches=self.launches
         )

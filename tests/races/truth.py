@@ -155,10 +155,10 @@ class Truth:
 
     def _is_excused(self, error: BaseException | None) -> bool:
         spent = self.spent
-        if isinstance(error, DispatchFailed):
-            return "refuse" in spent
         if isinstance(error, NoServer):
             return "away" in spent
+        if isinstance(error, DispatchFailed | OSError):
+            return "refuse" in spent
         if isinstance(error, KeyboardInterrupt):
             return "interrupt" in spent
         if isinstance(error, ComputationLost):

@@ -110,8 +110,8 @@ def test_one_slot_computes_all_that_its_task_waits_for(shop: ModuleType, served:
     leaves = [f"leaf {name}:{number}" for number in range(6)]
 
     assert [leaves[:3], leaves[3:]] == served.call(shop.several, name)(timeout=LONG)
-    if served.pool != "gevent":
-        assert [leaves[:3], leaves[3:]] == served.call(shop.late_several, name)(timeout=LONG)
+    late = [f"leaf {name}-late:{number}" for number in range(6)]
+    assert [late[:3], late[3:]] == served.call(shop.late_several, f"{name}-late")(timeout=LONG)
 
 
 def test_progress_is_seen_while_the_body_runs(shop: ModuleType, served: Served, name: str) -> None:

@@ -21,4 +21,6 @@ def doubled(number: int) -> int:
 
 if __name__ == "__main__":
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(sys.argv[1])) as pool:
-        print(json.dumps([list(pool.map(doubled, range(4))), [doubled(number) for number in range(4)], doubled.stats()]))
+        print(
+            json.dumps([list(pool.map(doubled, range(4))), [doubled(number) for number in range(4)], doubled.stats()])
+        )

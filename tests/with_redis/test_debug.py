@@ -16,14 +16,23 @@ def cache() -> Cache:
 def test_the_plain_commands_give_what_an_empty_cache_gives(cache: Cache) -> None:
     """walrus's results for debug, but for `delete_many`, which counts here."""
     assert (True, None, 7) == (cache.set("key", 1), cache.get("key"), cache.get("key", 7))
-    assert (True, {}, 0, 0) == (cache.set_many({"a": 1}, b=2), cache.get_many(["a"]), cache.delete("a"), cache.delete_many(["a"]))
+    assert (True, {}, 0, 0) == (
+        cache.set_many({"a": 1}, b=2),
+        cache.get_many(["a"]),
+        cache.delete("a"),
+        cache.delete_many(["a"]),
+    )
     assert ([], 0, 3, None) == (list(cache.keys()), cache.flush(), cache.incr("count", 3), cache.invalidate("tag"))
     assert (5, 6) == (cache.get_or_set("key", 5), cache.get_or_set("key", lambda: 6))
 
 
 async def test_the_awaitable_commands_too(cache: Cache) -> None:
     """The same under `aio`."""
-    assert (True, None, {}) == (await cache.aio.set("key", 1), await cache.aio.get("key"), await cache.aio.get_many(["a"]))
+    assert (True, None, {}) == (
+        await cache.aio.set("key", 1),
+        await cache.aio.get("key"),
+        await cache.aio.get_many(["a"]),
+    )
     assert (0, 0, 0, 3) == (
         await cache.aio.delete("a"),
         await cache.aio.delete_many(["a"]),
@@ -59,7 +68,12 @@ async def test_every_awaited_call_is_computed(cache: Cache) -> None:
         return runs
 
     assert (1, 2, 3) == (await f(1), await f(1), await f.aio(1))
-    assert (None, True, 0, 4) == (await f.aio.peek(1), await f.aio.put(7, 1), await f.aio.bust(1), await f.aio.refresh(1))  # type: ignore[arg-type]  # R is the coroutine
+    assert (None, True, 0, 4) == (
+        await f.aio.peek(1),
+        await f.aio.put(7, 1),
+        await f.aio.bust(1),
+        await f.aio.refresh(1),
+    )  # type: ignore[arg-type]  # R is the coroutine
 
 
 def test_arguments_need_no_identity(cache: Cache) -> None:

@@ -133,7 +133,12 @@ async def test_the_awaitable_verbs_of_a_method(cache: Cache, runs: Runs) -> None
 
     shop = Shop("a")
 
-    assert (1, 1, 2, 2) == (await shop.price(7), await shop.price(7), await shop.weight.aio(7), await shop.weight.aio(7))
+    assert (1, 1, 2, 2) == (
+        await shop.price(7),
+        await shop.price(7),
+        await shop.weight.aio(7),
+        await shop.weight.aio(7),
+    )
     assert (1, 3, 4) == (await shop.price.aio.bust(7), await shop.price(7), await shop.price.aio.refresh(7))
     assert True is await shop.price.aio.put(70, 7)
     assert 70 == await shop.price(7)

@@ -1,6 +1,7 @@
 -- KEYS flight retired outcome
 -- ARGS token inbox queued_ms:int resend_ms:int sent:int
 -- REPLY ended envelope | gone | flying state progress | resend state progress
+-- `sent` is 1 from the leader that has sent the message, 0 from who could send it again, -1 from who could not: it takes no turn.
 local ended = redis.call('GET', outcome)
 if ended then return {'ended', ended} end
 local at = redis.call('HGET', flight, 'token') == token and flight or retired
@@ -15,7 +16,7 @@ local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 if sent == 1 then
   -- Never sooner than a retry has asked for.
   redis.call('HSET', at, 'resend_at', math.max(now_ms + resend_ms, tonumber(resend_at or 0)))
-elseif now_ms >= tonumber(resend_at or 0) then
+elseif sent == 0 and now_ms >= tonumber(resend_at or 0) then
   redis.call('HSET', at, 'resend_at', now_ms + resend_ms)
   return {'resend', state, progress}
 end

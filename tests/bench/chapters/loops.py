@@ -11,11 +11,10 @@ import redis.asyncio
 
 from tests.bench.functions import named_async, ours
 from tests.bench.goals import Outcome, beside, budget
-from tests.bench.ground import CACHE_DB, HOUR_S, SMALL, Ground, pickled
+from tests.bench.ground import SMALL, Ground, pickled
 from tests.bench.measure import coroutine, rotate
 from tests.bench.peers import ASYNC_PEERS
 
-MANY = 1000
 Asked = Callable[[int], Awaitable[Any]]
 
 
@@ -38,18 +37,16 @@ def _measured(ground: Ground, loop: asyncio.AbstractEventLoop) -> Iterator[Outco
     closers.append(cache.aio.close)
     # The client as its README makes it, for one coroutine; a pool that waits for many, as its documentation tells those
     # who would get MaxConnectionsError from the default one.
-    address = {"host": "127.0.0.1", "port": ground.server.port, "db": CACHE_DB}
-    client = redis.asyncio.Redis(**address)
-    pooled = redis.asyncio.Redis.from_pool(
-        redis.asyncio.BlockingConnectionPool(max_connections=50, timeout=None, **address)
-    )
+    client: Any = redis.asyncio.Redis.from_url(ground.url())
+    pool = redis.asyncio.BlockingConnectionPool.from_url(ground.url(), max_connections=50, timeout=None)
+    pooled: Any = redis.asyncio.Redis.from_pool(pool)
     closers += [client.aclose, pooled.aclose]
     for peer in ASYNC_PEERS:
         with suppress(ImportError):
             decorated = peer.decorate(ground, named_async("loops", SMALL))
             asked[peer.text] = lambda number, decorated=decorated: decorated(number, "hello")  # type: ignore[misc]
             closers.append(lambda peer=peer, decorated=decorated: peer.close(decorated))  # type: ignore[misc]
-    loop.run_until_complete(_filled(client, list(asked.values())))
+    loop.run_until_complete(_filled(client, list(asked.values()), ground.scale.many))
     asked["redis.asyncio"] = lambda number: client.get(b"raw:%d" % number)
     asked["redis.asyncio, pool of 50"] = lambda number: pooled.get(b"raw:%d" % number)
     try:
@@ -60,11 +57,11 @@ def _measured(ground: Ground, loop: asyncio.AbstractEventLoop) -> Iterator[Outco
             loop.run_until_complete(_awaited(close))
 
 
-async def _filled(client: Any, asked: list[Asked]) -> None:
+async def _filled(client: Any, asked: list[Asked], many: int) -> None:
     """Store what will be read, fifty at a time; the second call proves that it is a hit."""
-    await client.mset({b"raw:%d" % number: pickled(SMALL) for number in range(MANY)})
+    await client.mset({b"raw:%d" % number: pickled(SMALL) for number in range(many)})
     for ask in asked:
-        for first in range(0, MANY, 50):
+        for first in range(0, many, 50):
             values = await asyncio.gather(*(ask(number) for number in range(first, first + 50)))
             assert [SMALL] * 50 == values
         assert SMALL == await ask(0)
@@ -84,13 +81,13 @@ def _one_by_one(ground: Ground, loop: asyncio.AbstractEventLoop, asked: dict[str
 
 def _all_at_once(ground: Ground, loop: asyncio.AbstractEventLoop, asked: dict[str, Asked]) -> Iterator[Outcome]:
     def many(ask: Asked) -> Callable[[], Awaitable[Any]]:
-        return lambda: asyncio.gather(*(ask(number) for number in range(MANY)))
+        return lambda: asyncio.gather(*(ask(number) for number in range(ground.scale.many)))
 
     # The default client would raise MaxConnectionsError here.
     variants = {name: coroutine(loop, many(ask)) for name, ask in asked.items() if name != "redis.asyncio"}
     times = rotate(variants, max(2, ground.scale.rounds // 4), ground.scale.batch_s)
     base = "redis.asyncio, pool of 50"
-    seconds = {name: median / MANY for name, median in times.medians().items()}
+    seconds = {name: median / ground.scale.many for name, median in times.medians().items()}
     yield budget("async.many", times.speedup("taskcache", base), seconds=seconds)
     for peer in ASYNC_PEERS:
         if peer.text in times.of:

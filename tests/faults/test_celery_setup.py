@@ -1,0 +1,78 @@
+"""This is where rows of the matrix are done to pytest-celery's own nodes, which are processes here."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from types import ModuleType
+
+import pytest
+from pytest_celery import CeleryTestSetup
+
+from taskcache import DispatchFailed, NotReady
+
+LONG_S = 40
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture
+def name(setup_tasks: ModuleType) -> Iterator[str]:
+    """A name nobody else uses; its gate is opened after the test."""
+    name = uuid.uuid4().hex
+    yield name
+    setup_tasks.ledger.open(name)
+
+
+def test_a_value_is_computed_once(setup_tasks: ModuleType, name: str) -> None:
+    """A worker that knows nothing of us but the module computes, and the second call is a hit."""
+    setup_tasks.ledger.open(name)
+
+    assert f"{name} 1" == setup_tasks.setup_held(name)(timeout=LONG_S)
+    assert "hit" == setup_tasks.setup_held(name).source
+
+
+def test_a_killed_worker_is_replaced(celery_setup: CeleryTestSetup, setup_tasks: ModuleType, name: str) -> None:
+    """SIGKILL of all its processes: the value comes from the next worker, without the broker's redelivery."""
+    result = setup_tasks.setup_held(name)
+    setup_tasks.ledger.wait_runs(name)
+    celery_setup.worker.kill()
+    setup_tasks.ledger.open(name)
+    celery_setup.worker.restart()
+
+    assert f"{name} 2" == result(timeout=LONG_S)
+
+
+def test_a_frozen_worker_may_come_back(celery_setup: CeleryTestSetup, setup_tasks: ModuleType, name: str) -> None:
+    """Paused past its lease, the only worker comes back to a flight that was sent again, and the waiter gets a value."""
+    result = setup_tasks.setup_held(name)
+    setup_tasks.ledger.wait_runs(name)
+    celery_setup.worker.container._container.pause()
+    setup_tasks.ledger.open(name)
+    with pytest.raises(NotReady, match="not there yet"):
+        result(timeout=4)
+    celery_setup.worker.container._container.unpause()
+
+    assert result(timeout=LONG_S) in (f"{name} 1", f"{name} 2")
+    assert setup_tasks.ledger.runs(name) <= 2
+
+
+def test_a_broker_restarts_under_a_running_body(
+    celery_setup: CeleryTestSetup, setup_tasks: ModuleType, name: str
+) -> None:
+    """The body goes on and its value arrives by the cache."""
+    result = setup_tasks.setup_held(name)
+    setup_tasks.ledger.wait_runs(name)
+    celery_setup.broker.restart()
+    setup_tasks.ledger.open(name)
+
+    assert f"{name} 1" == result(timeout=LONG_S)
+
+
+def test_a_dead_broker_is_said(celery_setup: CeleryTestSetup, setup_tasks: ModuleType, name: str) -> None:
+    """A call that cannot be sent says so, and leaves no flight behind."""
+    celery_setup.broker.kill()
+    with pytest.raises(DispatchFailed, match="did not take the task"):
+        setup_tasks.setup_held(name)
+
+    assert setup_tasks.setup_held.join(name) is None

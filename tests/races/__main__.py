@@ -1,0 +1,43 @@
+"""
+This is where the explorer goes on for as long as one wants: each seed is another run, and a broken one tells its story.
+
+    python -m tests.races [--seed N] [--runs N] [--steps M] [--seconds S]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from tests.nodes import guard
+from tests.nodes.server import ValkeyNode
+from tests.races.explorer import MOVES, explore
+
+
+def main() -> int:
+    """Play runs until time or runs are used up; 1 when one of them broke."""
+    parser = argparse.ArgumentParser(prog="python -m tests.races", description=__doc__)
+    parser.add_argument("--seed", type=int, default=1, help="the first run")
+    parser.add_argument("--runs", type=int, default=1_000_000, help="how many")
+    parser.add_argument("--steps", type=int, default=MOVES, help="moves of a run before everybody comes to an end")
+    parser.add_argument("--seconds", type=float, default=60, help="stop after this time")
+    parser.add_argument("--go-on", action="store_true", help="do not stop at the first run that breaks")
+    asked = parser.parse_args()
+    began, broken, seed = time.monotonic(), 0, asked.seed
+    with ValkeyNode() as node, node.client() as client:
+        while seed < asked.seed + asked.runs and time.monotonic() < began + asked.seconds:
+            found = explore(client, seed, asked.steps)
+            seed += 1
+            if found is not None:
+                broken += 1
+                print(found, flush=True)
+                if not asked.go_on:
+                    break
+    guard.close()
+    print(f"{seed - asked.seed} runs, seeds {asked.seed} to {seed - 1}: {broken} broken; {time.monotonic() - began:.0f} s")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,371 @@
+"""This is where a small fleet lives: processes, workers, a broker, and what befalls them, on a real server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import redis
+
+from taskcache.codec.sealing import Codec
+from taskcache.errors import NoServer
+from taskcache.invocation import Invocation
+from taskcache.primitives import stored
+from taskcache.protocol.flight import Errand, invalidate
+from taskcache.protocol.scripts import SCRIPTS, Script
+from taskcache.protocol.stamps import bump, function_stamp, tag_stamp
+from taskcache.protocol.steps import Call
+from taskcache.settings import Settings
+from tests.races.bodies import TTL_MS, Message
+from tests.races.callers import Beating, Caller, Other, Process
+from tests.races.fibers import Actions, Fiber
+from tests.races.moves import Climate, Move
+from tests.races.truth import Invalidation, Run, Truth
+from tests.races.workers import Worker
+
+# Two keys of one function; one of them has a tag besides.
+KEYS = {"f:a": (), "f:b": ("t",)}
+LABEL, TAG = "f", "t"
+# No lease of a run ends by itself: time passes when the explorer says so, so that a run is repeated exactly.
+SETTINGS = Settings(name="race", lease_ms=12_000)
+
+
+class Fleet:
+    """Everybody who takes part in one run."""
+
+    def __init__(self, client: redis.Redis, climate: Climate, scripts: dict[str, Script] | None = None) -> None:
+        client.flushdb()
+        self.client, self.climate = client, climate
+        self.settings, self.scripts = SETTINGS, scripts or SCRIPTS
+        codec = Codec(SETTINGS)
+        self.invocations = {
+            key: Invocation.of(SETTINGS, codec, key, LABEL, tags, TTL_MS["lasting"]) for key, tags in KEYS.items()
+        }
+        self.truth = Truth(self.invocations)
+        self.direct = Direct(self)
+        self.broker: list[Message] = []
+        self.mail: list[tuple[str, str, bytes]] = []
+        self.discarded: dict[str, Exception] = {}
+        self.budget = dict(climate.budget)
+        self.is_draining = False
+        # Whether the server may have changed since the last look.
+        self.dirty = True
+        self._tokens: list[str] = []
+        self._sent = self._begun = 0
+        self._ears = client.pubsub()
+        self._ears.psubscribe("inbox:*")
+        self._hear_all()
+        self.processes = [Process(self, f"P{number}") for number in range(climate.processes)]
+        self.workers = [Worker(self, f"W{number}") for number in range(climate.workers)]
+        self.invalidators: list[Other] = []
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.kill()
+        for worker in self.workers:
+            worker.kill()
+        for other in self.invalidators:
+            other.fiber.bury()
+        self._ears.close()
+
+    # -- what its members need ------------------------------------------------------------------------------
+
+    def errand(self, key: str, inbox: str, owner: str) -> Errand:
+        """`Invocation.errand` without a station."""
+        invocation = self.invocations[key]
+        return Errand(
+            key=invocation.place(),
+            stamps=invocation.stamps,
+            lifetime_ms=invocation.lifetime_ms,
+            settings=self.settings,
+            inbox=lambda: inbox,
+            owner=owner,
+            usable=invocation.usable,
+            opened=invocation.opened,
+            failure=invocation.failure,
+        )
+
+    def renewer(self) -> Beating:
+        return Beating(self)
+
+    def named(self, token: str) -> str:
+        """A short name of a token, the same in every repetition."""
+        if token not in self._tokens:
+            self._tokens.append(token)
+        return f"T{self._tokens.index(token) + 1}"
+
+    def message(self, token: str, key: str, *, since: int | None = None, claims: bool = False) -> Message:
+        self._sent += 1
+        return Message(self._sent, token, key, since, claims)
+
+    def send(self, message: Message) -> None:
+        self.broker.append(message)
+
+    def requeue(self, message: Message | None) -> None:
+        assert message is not None
+        self.send(self.message(message.token, message.key, since=message.since, claims=message.claims))
+
+    def launch(self, fiber: Fiber, key: str, token: str) -> None:
+        self.send(self.message(token, key))
+        fiber.send(None)
+
+    def revoke(self, token: str) -> None:
+        """`control.revoke(terminate=True)`: every worker knows the id, and ends it where it runs."""
+        self.truth.revoked.add(token)
+        for worker in self.workers:
+            if worker.message is not None and worker.message.token == token:
+                worker.end_child("revoked")
+        self.truth.spent.add("revoke")
+
+    def is_queued(self, key: str, token: str) -> bool:
+        place = self.invocations[key].place()
+        flights = [self.truth.server.get(name, {}) for name in (place.flight, place.retired(token))]
+        return any(each.get(b"token") == token.encode() and each[b"state"] != b"running" for each in flights)
+
+    def end_run(self, fiber: Fiber) -> None:
+        """Whoever ran this body is dead."""
+        number = getattr(fiber.asks, "run", None)
+        if number is not None:
+            self.truth.runs[number].is_active = False
+
+    # -- the server ------------------------------------------------------------------------------------------
+
+    def execute(self, call: Call) -> Any:
+        """Run one command or script, and note what it means."""
+        self.dirty = True
+        script = self.scripts.get(call.name)
+        if script is None:
+            options = {"get": True} if call.name == "SET" else {}
+            return self.client.execute_command(call.name, *call.keys, *call.args, **options)
+        reply: Any = self.client.eval(script.text.decode(), len(call.keys), *call.keys, *call.args)
+        if call.name == "renew" and reply == b"asserted":
+            self.truth.check_asserted(str(call.args[0]))
+        if call.name == "elect":
+            self.named(str(call.args[0]))
+        if call.name == "publish":
+            self._hear_all()
+        return reply
+
+    def _hear_all(self) -> None:
+        """Collect what was published: the answer to a PING comes after everything that was said before it."""
+        self._ears.ping()
+        while True:
+            message = self._ears.get_message(timeout=5)
+            if message is None:
+                raise AssertionError("the server does not answer a PING")
+            if message["type"] == "pong":
+                return
+            if message["type"] == "pmessage":
+                data = message["data"]
+                self.mail.append((message["channel"].decode().partition(":")[2], data[:36].decode(), data[36:]))
+
+    # -- moves -------------------------------------------------------------------------------------------------
+
+    def fault(self, kind: str, name: str, act: Callable[[], Any]) -> Iterator[Move]:
+        """One of the faults of this climate, while its budget lasts."""
+        if self.is_draining or not self.budget.get(kind):
+            return
+
+        def spend() -> None:
+            self.budget[kind] -= 1
+            self.truth.spent.add(kind)
+            act()
+
+        yield Move(name, 0.7, spend, is_fault=True)
+
+    def command_moves(self, fiber: Fiber, go_on: Callable[..., None], *, can_fail: bool = True) -> Iterator[Move]:
+        """What can happen to a fiber that asks the server."""
+        if fiber.unheard:
+            yield Move(f"{fiber.name} hears", 4, lambda: go_on(fiber.answer, fiber.unheard.pop()))
+            return
+        call = fiber.call
+        if call is None:
+            return
+
+        def run() -> None:
+            reply = self.execute(call)
+            if call.name == "elect" and not self.is_draining:
+                # Between the election and its reply others may act: a wake-up may even be faster.
+                fiber.unheard.append(reply)
+            else:
+                go_on(fiber.answer, reply)
+
+        yield Move(f"{fiber.name}: {call.name}", 4, run)
+        yield from self.fault("lost_reply", f"{fiber.name}: {call.name}, reply lost", lambda: self.execute(call))
+        if can_fail:
+
+            def fail(runs: bool) -> None:
+                if runs:
+                    self.execute(call)
+                # Nobody may renew what this fiber does not know it holds.
+                self.truth.lost |= {str(call.args[0])} if call.name in ("elect", "claim") else set()
+                go_on(fiber.throw, NoServer("away"))
+
+            yield from self.fault("away", f"{fiber.name}: {call.name} fails", lambda: fail(False))
+            yield from self.fault("away", f"{fiber.name}: {call.name} fails after it ran", lambda: fail(True))
+
+    def body_moves(self, name: str, fiber: Fiber, go_on: Callable[..., None], *, is_worker: bool) -> Iterator[Move]:
+        """How a body can end."""
+        for how in self.climate.lifetimes if not self.is_draining else ("lasting",):
+            yield Move(f"{name}'s body ends, {how}", 2, lambda how=how: go_on(fiber.send, how))
+        kinds = {"fail": ("fails",), "interrupt": ("interrupted",)} if not is_worker else {
+            "fail": ("fails",), "retry": ("retries", "retries later"), "reject": ("rejects",)
+        }
+        for kind, ways in kinds.items():
+            for how in ways:
+                yield from self.fault(kind, f"{name}'s body {how}", lambda how=how: go_on(fiber.send, how))
+
+    def moves(self) -> Iterator[Move]:
+        """Everything that can happen now."""
+        for process in self.processes:
+            yield from process.moves()
+        for worker in self.workers:
+            yield from worker.moves()
+        for other in self.invalidators:
+            yield from other.moves()
+        for place, (process, token, envelope) in enumerate(self.mail[:4]):
+            # Names do not tell places apart; a repetition takes the first that fits.
+            told = f"{process} of {self.named(token)}{' with its value' if envelope else ''}"
+            yield Move(f"tell {told}", 3, lambda place=place: self._post(place))
+            if not self.is_draining:
+                yield Move(f"lose what tells {told}", 1, lambda place=place: self.mail.pop(place), is_fault=True)
+                yield from self.fault(
+                    "twice", f"tell {told}, twice", lambda place=place: self.mail.append(self.mail[place])
+                )
+        if not self.is_draining:
+            yield from self._beginnings()
+            yield from self._disasters()
+
+    def _post(self, place: int) -> None:
+        name, token, envelope = self.mail.pop(place)
+        process = next(each for each in self.processes if each.name == name)
+        if process.is_alive:
+            process.deliver(token, envelope)
+
+    def _beginnings(self) -> Iterator[Move]:
+        if self._begun < self.climate.calls:
+            for process in self.processes:
+                for key in KEYS:
+                    yield Move(f"{process.name} asks for {key}", 0.5, lambda p=process, k=key: self._call(p, k))
+                for token, key in self._waited():
+                    name = f"{process.name} asks for {self.named(token)} by its id"
+                    yield Move(name, 0.2, lambda p=process, k=key, t=token: self._call(p, k, t))
+        if len(self.invalidators) < self.climate.invalidations:
+            for kind, act in self._invalidations():
+                yield Move(kind, 0.25, act)
+
+    def _waited(self) -> list[tuple[str, str]]:
+        """Tokens of results that somebody holds, with their keys."""
+        calls = [call for process in self.processes for call in process.callers]
+        return [(call.token, call.key) for call in calls if call.token and not call.owner and not call.polls][-1:]
+
+    def _call(self, process: Process, key: str, polls: str = "") -> None:
+        if not process.is_alive:
+            process.is_alive = True
+            process.early.clear()
+        self._begun += 1
+        computes = key in self.climate.computing
+        process.callers.append(Caller(process, f"C{self._begun}", key, computes=computes, polls=polls))
+
+    def _invalidations(self) -> Iterator[tuple[str, Callable[[], None]]]:
+        name = f"I{len(self.invalidators)}"
+        for key, invocation in self.invocations.items():
+            yield f"{name} busts {key}", lambda i=invocation, k=key: self._invalidate(
+                f"{name} bust {k}", {k}, lambda: invalidate(i.place())
+            )
+            yield f"{name} puts {key}", lambda i=invocation, k=key: self._put(f"{name} put {k}", k, i)
+        everything = (function_stamp(SETTINGS.name, LABEL),)
+        yield f"{name} bumps f", lambda: self._invalidate(f"{name} bump", set(KEYS), lambda: bump(everything))
+        tagged = {key for key, tags in KEYS.items() if tags}
+        tag = (tag_stamp(SETTINGS.name, TAG),)
+        yield f"{name} bumps the tag", lambda: self._invalidate(f"{name} tag", tagged, lambda: bump(tag))
+
+    def _invalidate(self, name: str, keys: set[str], steps: Callable[[], Any], put: Run | None = None) -> None:
+        done = Invalidation(frozenset(keys))
+
+        def marked() -> Actions:
+            reply, going = None, steps()
+            try:
+                step = next(going)
+                while True:
+                    reply = yield step
+                    if isinstance(step, Call) and step.name in ("forget", "DEL"):
+                        done.applied = done.applied or self.truth.tick
+                        if put is not None:
+                            # Its value is as of the moment it is stored.
+                            put.born = done.applied
+                    step = going.send(reply)
+            except StopIteration:
+                return
+
+        def told(_: Any, error: BaseException | None) -> None:
+            if error is None:
+                done.returned = self.truth.tick
+
+        self.truth.invalidations.append(done)
+        self.invalidators.append(Other(self, name, marked(), told))
+
+    def _put(self, name: str, key: str, invocation: Invocation) -> None:
+        run = self.truth.begin(key, f"put {len(self.truth.runs)}", "", None)
+        run.is_active = False
+        self._invalidate(name, {key}, lambda: stored(invocation, run.number, TTL_MS["lasting"]), run)
+
+    def _disasters(self) -> Iterator[Move]:
+        for key, held in sorted(self.truth.server.items(), key=lambda item: self._spoken(item[0])):
+            name = self._spoken(key)
+            if isinstance(held, dict) and held[b"state"] != b"running" and held.get(b"resend_at") != b"0":
+                yield Move(f"time for {name} to be sent again", 0.3, lambda key=key: self._is_due(key))
+            if isinstance(held, dict) or ":outcome:" in name:
+                yield from self.fault("pause", f"{name} lapses", lambda key=key: self.lapse(key))
+            else:
+                kind = "evict" if "~" in name else "expire"
+                yield from self.fault(kind, f"{name} is gone", lambda key=key: self.lapse(key))
+        for message in self.broker:
+            yield from self.fault(
+                "lose_message", f"message {message.number} is lost", lambda message=message: self.broker.remove(message)
+            )
+            yield from self.fault(
+                "dup", f"message {message.number} comes twice", lambda message=message: self.requeue(message)
+            )
+        if self.truth.server:
+            yield from self.fault("empty", "the server is emptied", lambda: self.empty(broker=False))
+            yield from self.fault("empty", "the server is emptied, the broker too", lambda: self.empty(broker=True))
+
+    def _is_due(self, key: bytes) -> None:
+        self.client.hset(key, mapping={"resend_at": 0, "due_ms": 0})
+        self.dirty = True
+
+    def _spoken(self, key: bytes) -> str:
+        """A key with its token as it is named here."""
+        text = key.decode()
+        root, colon, token = text.rpartition(":")
+        return f"{root}{colon}{self.named(token)}" if len(token) == 36 else text
+
+    def lapse(self, key: bytes) -> None:
+        """A lease ends, or an outcome, an entry, a stamp."""
+        held = self.truth.server.get(key)
+        if isinstance(held, dict):
+            self.truth.lost.add(held[b"token"].decode())
+        elif b":outcome:" in key:
+            # Who renews hears of its end no more.
+            self.truth.lost.add(key.decode()[-36:])
+        self.client.delete(key)
+        self.dirty = True
+
+    def empty(self, *, broker: bool) -> None:
+        self.truth.lost |= set(self._tokens)
+        self.client.flushdb()
+        self.dirty = True
+        if broker:
+            self.broker.clear()
+
+
+class Direct:
+    """The server as the renewer sees it."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+
+    def calls(self, calls: list[Call]) -> list[Any]:
+        return [self._fleet.execute(call) for call in calls]
+

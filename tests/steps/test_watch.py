@@ -1,0 +1,185 @@
+"""This is where one flight is followed until it ends: woken by its inbox, and looking by itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from taskcache.errors import ComputationLost, DispatchFailed, UnknownTask
+from taskcache.protocol.flight import Landing, Sighting, attend, watch
+from taskcache.protocol.scripts import SCRIPTS
+from taskcache.protocol.steps import Inquire, Launch, Pause, Wait
+from tests.steps.hand import KEY, NEW, OLD, T1, Hand, entry, errand
+
+RUNNING, QUEUED, RESEND = [b"flying", b"running", b""], [b"flying", b"queued", b""], [b"resend", b"queued", b""]
+
+
+class Watched:
+    """A watch with what it noticed."""
+
+    def __init__(self, *, leads: bool = False, launches: bool = False) -> None:
+        self.seen: list[Sighting] = []
+        self.hand = Hand(watch(errand(), T1, leads=leads, noticed=self.seen.append, launches=launches))
+
+
+def argument(hand: Hand, name: str) -> Any:
+    call = hand.call()
+    return dict(zip((each for each, _ in SCRIPTS[call.name].args), call.args, strict=True))[name]
+
+
+def test_a_wake_up_with_a_value_ends_it_without_a_round_trip() -> None:
+    """What was heard is the ending."""
+    hand = Watched().hand
+    paused = hand.now
+    hand.answer(b"value")
+
+    assert (Pause(T1, 1.0), ["Pause"], b"value") == (paused, hand.names(), hand.result)
+
+
+@pytest.mark.parametrize("heard", [None, b""])
+def test_silence_and_an_empty_wake_up_mean_look(heard: bytes | None) -> None:
+    """One look at the flight, once a second or when woken."""
+    hand = Watched().hand.answer(heard)
+
+    assert ("follow", KEY.around(T1), T1, "inbox-a") == (hand.call().name, hand.call().keys, *hand.call().args[:2])
+
+
+@pytest.mark.parametrize("outcome", [b"", b"value", b"error:why"])
+def test_an_outcome_ends_it(outcome: bytes) -> None:
+    """Whatever the flight has left; empty means the entry."""
+    assert outcome == Watched().hand.answer(None, [b"ended", outcome]).result
+
+
+def test_a_running_flight_is_noticed_and_waited_for() -> None:
+    """State and progress go to who shows them."""
+    watched = Watched()
+    watched.hand.answer(None, [b"flying", b"running", b"half"])
+
+    assert ([Sighting("running", b"half")], Pause(T1, 1.0)) == (watched.seen, watched.hand.now)
+
+
+def test_a_flight_that_is_gone_has_a_grace() -> None:
+    """For a quarter of a lease a living renewer may bring it back: asked every quarter of a second, then it is dead."""
+    hand = Watched().hand.answer(None)
+    looks = 0
+    while not hand.is_done:
+        hand.answer([b"gone"])
+        looks += 1
+        if not hand.is_done:
+            assert Pause(T1, 0.25) == hand.now
+            hand.answer(None)
+
+    assert (None, 6) == (hand.result, looks)
+
+
+def test_a_flight_that_came_back_is_waited_for_as_before() -> None:
+    """The grace begins anew the next time."""
+    hand = Watched().hand.answer(None, [b"gone"], None, [b"gone"], None, RUNNING)
+    assert Pause(T1, 1.0) == hand.now
+    hand.answer(None)
+    for _ in range(5):
+        hand.answer([b"gone"], None)
+
+    assert "follow" == hand.call().name
+
+
+def test_the_leader_tells_once_that_its_message_was_sent() -> None:
+    """At its first look; from then on the message is not overdue."""
+    hand = Watched(leads=True, launches=True).hand.answer(None)
+    first = argument(hand, "sent")
+    hand.answer(RUNNING, None)
+
+    assert (1, 0) == (first, argument(hand, "sent"))
+
+
+def test_an_overdue_message_is_sent_again_under_the_same_token() -> None:
+    """And at growing distance, so that a long queue is not doubled every minute."""
+    hand = Watched(launches=True).hand.answer(None)
+    first = argument(hand, "resend_ms")
+    hand.answer(RESEND)
+    launched = hand.now
+    hand.answer(None, None, None)
+
+    assert (Launch(T1), 60_000, 120_000) == (launched, first, argument(hand, "resend_ms"))
+
+
+def test_the_distance_has_an_end() -> None:
+    """Ten minutes at most."""
+    hand = Watched(launches=True).hand
+    for _ in range(10):
+        # Look, send, ask Celery, wait.
+        hand.answer(None, RESEND, None, None)
+    hand.answer(None)
+
+    assert 600_000 == argument(hand, "resend_ms")
+
+
+def test_who_cannot_launch_does_not_try() -> None:
+    """A waiter in another process, and everybody who waits for a `cached` function."""
+    hand = Watched().hand.answer(None, RESEND)
+
+    assert isinstance(hand.now, Pause)
+
+
+def test_a_broker_that_is_away_does_not_end_the_wait() -> None:
+    """The next turn comes, and the flight is still wanted."""
+    hand = Watched(launches=True).hand.answer(None, RESEND)
+    hand.fail(DispatchFailed("no broker"))
+
+    assert isinstance(hand.now, Inquire)
+
+
+def test_celery_is_asked_about_what_stays_queued() -> None:
+    """An unknown task, a revoke or an expiry would never tell us; no reason means go on."""
+    hand = Watched(launches=True).hand.answer(None, QUEUED)
+    asked = hand.now
+    hand.answer(None)
+
+    assert (Inquire(T1), Pause(T1, 1.0)) == (asked, hand.now)
+
+
+def test_celery_is_not_asked_about_what_runs() -> None:
+    """Its lease answers for it."""
+    assert isinstance(Watched(launches=True).hand.answer(None, RUNNING).now, Pause)
+
+
+def test_a_reason_ends_the_flight_for_everybody() -> None:
+    """Published as the owner of nothing; it comes back to this waiter like to the others."""
+    hand = Watched(launches=True).hand.answer(None, QUEUED, UnknownTask("not known there"))
+
+    assert ("publish", "", b"error:not known there", 0) == (
+        hand.call().name,
+        argument(hand, "owner"),
+        argument(hand, "envelope"),
+        argument(hand, "ttl_ms"),
+    )
+    hand.answer(b"delivered", b"", [b"ended", b"error:not known there"])
+    assert b"error:not known there" == hand.result
+
+
+# Waiting for what somebody else began, without starting anything
+
+
+def test_attending_gives_what_is_delivered() -> None:
+    """Always as joined."""
+    hand = Hand(attend(errand(), T1))
+    waited = hand.now
+    hand.answer(entry("value"))
+
+    assert (Wait(T1, False), Landing("value", None, 0, "joined")) == (waited, hand.result)
+
+
+def test_attending_looks_at_the_entry() -> None:
+    """When the wake-up was empty, or the flight was over before."""
+    for ending in (b"", None):
+        hand = Hand(attend(errand(), T1)).answer(ending, [entry("value"), NEW])
+        assert "value" == hand.result.value
+
+
+@pytest.mark.parametrize("found", [[None, NEW], [entry("value", OLD), NEW], [entry("value"), None]])
+def test_attending_starts_nothing(found: list[bytes | None]) -> None:
+    """Over and not stored: an error that says to call again."""
+    hand = Hand(attend(errand(), T1)).answer(None)
+    with pytest.raises(ComputationLost, match="Call the function again"):
+        hand.answer(found)
