@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from taskcache import calling, following
 from taskcache.drivers import asyncio as driver
-from taskcache.primitives import check_keys, entry_pattern, invalidated, is_entry, redis_key_of, removals
+from taskcache.primitives import check_keys, entry_pattern, invalidated, is_entry, redis_key_of, removals, text_of
 from taskcache.protocol.stamps import bump, stamp_pattern, tag_stamp
 from taskcache.protocol.steps import Call
 
@@ -118,7 +118,7 @@ class AsyncCache:
             for redis_key in page:
                 if is_entry(redis_key) and redis_key not in seen:
                     seen.add(redis_key)
-                    text = redis_key.decode("utf-8", "surrogatepass")
+                    text = text_of(redis_key)
                     yield cache.unmake_key(text) if strip_prefix else text
 
     async def flush(self) -> int:

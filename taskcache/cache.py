@@ -17,7 +17,16 @@ from taskcache.drivers import blocking
 from taskcache.errors import UsageError
 from taskcache.invocation import Invocation
 from taskcache.options import AsyncOptions, CachedOptions, check
-from taskcache.primitives import Plain, check_keys, entry_pattern, invalidated, is_entry, redis_key_of, removals
+from taskcache.primitives import (
+    Plain,
+    check_keys,
+    entry_pattern,
+    invalidated,
+    is_entry,
+    redis_key_of,
+    removals,
+    text_of,
+)
 from taskcache.protocol.stamps import bump, stamp_pattern, tag_stamp
 from taskcache.protocol.steps import Call
 from taskcache.result import Result
@@ -261,7 +270,7 @@ class Cache:
             for redis_key in page:
                 if is_entry(redis_key) and redis_key not in seen:
                     seen.add(redis_key)
-                    text = redis_key.decode("utf-8", "surrogatepass")
+                    text = text_of(redis_key)
                     yield self.unmake_key(text) if strip_prefix else text
 
     def flush(self) -> int:

@@ -120,13 +120,11 @@ class NearFunction(CachedFunction[P, R]):
         self._answer_with(self._first)
 
     def _first(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """The calls before the server is known; then a front answers, where there can be one."""
+        """The first call, which finds the server. With the next comes a front: for one call it is not worth making."""
         far = super().__call__
-        answer = far(*args, **kwargs)
-        if self._hits is not None or self.cache.is_open:
+        if self._hits is not None and front_of(self, far, self._answer_with) is None:
             self._answer_with(far)
-            front_of(self, far, self._answer_with)
-        return answer
+        return far(*args, **kwargs)
 
     def _answer_with(self, call: Callable[..., Any]) -> None:
         self.__call__ = call  # type: ignore[method-assign]  # the slot

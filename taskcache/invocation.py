@@ -11,7 +11,7 @@ from taskcache.codec.envelope import MAGIC, Envelope, Flags, unpack
 from taskcache.codec.sealing import Codec
 from taskcache.errors import UntrustedValue
 from taskcache.freshness import Verdict, judge
-from taskcache.protocol.entry import EntryKey, token_bytes
+from taskcache.protocol.entry import EntryKey, is_of, token_bytes
 from taskcache.protocol.flight import Errand, Extra, Landing
 from taskcache.protocol.stamps import function_stamp, tag_stamp
 from taskcache.settings import Settings
@@ -93,9 +93,15 @@ class Invocation:
     def _extra(self, envelope: Envelope) -> Extra:
         return Extra(tuple(tag_stamp(self.settings.name, tag) for tag in envelope.tags[len(self.tags) :]))
 
-    def opened(self, sealed: bytes) -> tuple[Landing, Extra]:
-        """Open what a flight delivered, and name the stamps of the tags that its body added; raises UntrustedValue."""
+    def opened(self, sealed: bytes, token: str) -> tuple[Landing, Extra]:
+        """
+        Open what the flight of `token` delivered, and name the stamps of the tags that its body added.
+
+        Raises UntrustedValue, also for what another flight of this key delivered: it may have been invalidated since.
+        """
         try:
+            if not is_of(sealed, token):
+                raise UntrustedValue("a value that another flight delivered")
             envelope = unpack(sealed)
             return self.landing(envelope), self._extra(envelope)
         except UntrustedValue as error:

@@ -84,7 +84,7 @@ def address_of(database: Any) -> str | None:
 def has_password(database: Any) -> bool:
     """True when the address alone does not let another process in."""
     if database is None or isinstance(database, str):
-        return "@" in (database or "")
+        return without_password(database or "") != (database or "")
     settings = getattr(getattr(database, "connection_pool", None), "connection_kwargs", {})
     return bool(settings.get("password") or settings.get("credential_provider"))
 

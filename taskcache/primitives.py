@@ -133,11 +133,11 @@ class Plain:
                 found[key] = envelope
             elif envelope is not None and envelope.label_bytes is None:
                 self._open(found, key, redis_key, envelope)
-            elif envelope is not None:
-                stamped.append((key, redis_key, envelope, self._stamps_of(key, envelope)))
+            elif envelope is not None and (names := self._stamps_of(key, envelope)):
+                stamped.append((key, redis_key, envelope, names))
         if stamped:
-            names = tuple(dict.fromkeys(name for _, _, _, stamp_names in stamped for name in stamp_names))
-            current = dict(zip(names, (yield from read(names)), strict=True))
+            wanted = tuple(dict.fromkeys(name for _, _, _, stamp_names in stamped for name in stamp_names))
+            current = dict(zip(wanted, (yield from read(wanted)), strict=True))
             for key, redis_key, envelope, stamp_names in stamped:
                 if judge(envelope, [current[name] for name in stamp_names]) is Verdict.FRESH:
                     self._open(found, key, redis_key, envelope)
@@ -168,7 +168,12 @@ class Plain:
         events.warn_once(f"untrusted {self.name}", "taskcache: an entry is not readable here, a miss (%s)", error)
 
     def _stamps_of(self, key: str, envelope: Envelope) -> tuple[bytes, ...]:
-        label = key.encode("utf-8", "surrogatepass")[: envelope.label_bytes].decode("utf-8", "surrogatepass")
+        try:
+            label = key.encode("utf-8", "surrogatepass")[: envelope.label_bytes].decode("utf-8", "surrogatepass")
+        except UnicodeDecodeError:
+            # Nothing is verified yet, and this label ends in the middle of a sign.
+            self._distrust(key, UntrustedValue("an entry whose label is not a part of its key"))
+            return ()
         return (function_stamp(self.name, label), *(tag_stamp(self.name, tag) for tag in envelope.tags))
 
     def seal(self, key: str, value: Any, ttl_ms: int) -> bytes:
@@ -212,6 +217,14 @@ def removals(name: str, keys: Sequence[str]) -> list[Call]:
 def entry_pattern(name: str) -> bytes:
     """The SCAN pattern of all entries of a cache."""
     return glob_escape(name) + b":*"
+
+
+def text_of(redis_key: bytes) -> str:
+    """A Redis key as text; what others wrote below our name and is no text is shown escaped."""
+    try:
+        return redis_key.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return redis_key.decode("utf-8", "backslashreplace")
 
 
 def is_entry(redis_key: bytes) -> bool:

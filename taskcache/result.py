@@ -12,6 +12,7 @@ from taskcache import calling, following
 from taskcache.computing import progress_of
 from taskcache.current import Progress
 from taskcache.drivers import asyncio as driver
+from taskcache.drivers import hubs
 from taskcache.drivers.pending import Pending
 from taskcache.errors import Cancelled, ComputationLost, NoServer, NotReady, UsageError
 from taskcache.protocol.flight import Landing, Source, State
@@ -88,7 +89,8 @@ class Result(Generic[R]):
         function, invocation, cache = self._function, self._invocation, self._cache
         if self.ready() or function is None or invocation is None or cache is None or self._arguments is None:
             return False
-        claimed = calling.claim_here(function, cache.station, invocation, self._pending.token, self._arguments)
+        token, arguments = self._pending.token, self._arguments
+        claimed = hubs.run_in_main(lambda: calling.claim_here(function, cache.station, invocation, token, arguments))
         self._computed_here = self._computed_here or claimed
         return claimed
 

@@ -49,8 +49,8 @@ def lifetime_ms(timeout: object, option: str = "timeout") -> int:
 class Environment:
     """What the process environment says; an empty string counts as unset."""
 
-    url: str | None
-    secret: str | None
+    url: str | None = field(repr=False)  # maybe with a password
+    secret: str | None = field(repr=False)
     name: str | None
     debug: bool
     embedded: bool | None

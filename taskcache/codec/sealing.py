@@ -106,7 +106,10 @@ class Codec:
 
     def reopener(self, envelope: Envelope) -> Callable[[], object]:
         """What reads the value of an entry that `open` has accepted: a new object each time, not verified again."""
-        return partial(self._read, int(envelope.flags), envelope.payload)
+        bits = int(envelope.flags)
+        if not bits & (PICKLE | COMPRESSED):
+            return partial(typed.decode, envelope.payload)
+        return partial(self._read, bits, envelope.payload)
 
     def open_failure(self, redis_key: bytes, envelope: Envelope | Buffer) -> BaseException:
         """Read the error of an envelope that has the ERROR flag. Raises `UntrustedValue`, and nothing else."""

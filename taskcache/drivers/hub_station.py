@@ -1,4 +1,4 @@
-"""This is where, under gevent, every hub has a station of its own: what one has opened, no other may use."""
+"""This is where every hub of gevent has a station of its own: what one has opened, no other may use."""
 
 from __future__ import annotations
 

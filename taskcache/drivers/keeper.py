@@ -91,9 +91,12 @@ class Keeper:
     ) -> None:
         """Call `heard(ending)` once, from another thread, when the flight of `wait` has ended."""
         with self._condition:
-            watching = self._watches.get(wait.token)
-            if watching is None:
+            found = watching = self._watches.get(wait.token)
+            # A watch begun by the id of a result cannot send a lost message again; who can takes its place.
+            if watching is None or (watching.launcher is None and launcher is not None):
                 watching = self._watches[wait.token] = Watch(errand, wait.token, wait.leads, launcher)
+                if found is not None:
+                    watching.followers, found.followers, found.ended = found.followers, [], True
                 next(watching.steps)
                 watching.due = time.monotonic() + errand.settings.watchdog_ms / 1000
             watching.followers.append((heard, noticed))

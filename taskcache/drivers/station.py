@@ -82,6 +82,8 @@ class Station:
                         max_bytes=settings.near_bytes,
                     )
                     self.server.keepers_of_copies.append(near.changed)
+                    # Its thread must not outlive whoever could use it.
+                    weakref.finalize(self, near.close).atexit = False
         return near
 
     def read(self, keys: Sequence[bytes]) -> list[bytes | None]:

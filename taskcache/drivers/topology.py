@@ -152,6 +152,8 @@ class Server:
             return NoServer(f"{self.url} cannot be reached ({reason}); check the address and that the server runs.")
         if reason.startswith(_REFUSALS) or isinstance(error, _REFUSED):
             return NoServer(f"{self.url} cannot serve now ({reason}).")
+        if reason.startswith("WRONGTYPE"):
+            return NoServer(f"{self.url} holds something that is not taskcache's under a key of taskcache; remove it.")
         if "not an integer" in reason:
             return UsageError("this key holds something else than a counter; delete it, or count with incr only")
         return error
@@ -246,8 +248,11 @@ def _from_url(url: str) -> Any:
             retry=Retry(ExponentialBackoff(cap=0.2, base=0.05), 1),
         )
         return redis.Redis.from_pool(pool)
-    except ValueError as error:
-        raise UsageError(f"{without_password(url)!r} is not a Redis URL ({error})") from error
+    except ValueError:
+        # Without redis-py's own words, which may quote a part of a password that is not percent-encoded.
+        raise UsageError(
+            f"{without_password(url)!r} is not a Redis URL; signs such as / # ? @ in a password are written %2F %23 %3F %40"
+        ) from None
 
 
 def describe(client: Any) -> str:
@@ -266,5 +271,5 @@ def describe(client: Any) -> str:
 
 
 def without_password(url: str) -> str:
-    """An address that may be shown."""
-    return re.sub(r"//[^@/]*@", "//", url)
+    """An address that may be shown; of a wrong one rather too little than a part of a password."""
+    return re.sub(r"(password=)[^&]*", r"\1***", re.sub(r"//.*@", "//", url, flags=re.DOTALL))

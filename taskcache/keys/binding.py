@@ -10,6 +10,7 @@ meet. Scalars in MessagePack are canonical: the shortest integer, 64-bit floats,
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import inspect
 from collections.abc import Callable, Iterable
@@ -116,6 +117,12 @@ class Source:
             self.prefix += "_"
         self.namespace: dict[str, Any] = {}
         self.header = self._write_parameters(signature)
+
+    def fork(self) -> Source:
+        """The same parameters with names of one's own."""
+        forked = copy.copy(self)
+        forked.namespace = dict(self.namespace)
+        return forked
 
     def own(self, name: str, value: object) -> str:
         """Make `value` known to the compiled functions; gives the name to write."""

@@ -107,7 +107,8 @@ class LocalLauncher(CeleryLauncher):
         """Look after the worker too: one that has died is started again, and one that cannot live ends the wait."""
         if self._sent_at:
             status = ensure_worker(self._app)
-            if status is not None:
+            # One that somebody killed is started again by a later look; one that ends by itself would do so again.
+            if status is not None and status > 0:
                 return ComputationLost(f"The local worker ended with status {status}; its output says why. Call again.")
         return super().inquire(token)
 

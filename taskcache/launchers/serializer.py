@@ -32,13 +32,32 @@ def dumps(body: Any) -> bytes:
 
 
 def loads(data: Any) -> Any:
-    """Read a task message; sealed arguments stay sealed here, since this is the worker's main process too."""
-    body = typed.decode(bytes(data))
+    """
+    Read a task message; sealed arguments stay sealed here, since this is the worker's main process too.
+
+    Never raises: Celery would print the message, arguments and all, and whoever waits would not hear of it. What is
+    damaged becomes a call that nobody can open, and the task says so.
+    """
+    try:
+        return _read(bytes(data))
+    except UntrustedValue:
+        return (SealedArguments(),), {}, {}
+
+
+def _read(data: bytes) -> Any:
+    body = typed.decode(data)
     if not isinstance(body, list | tuple) or len(body) not in (2, 3):
         raise UntrustedValue("a message that is not one of ours")
     args, *rest = body
+    # Celery takes the message apart in the worker's main process, and is not prepared for anything else than these.
+    if not all(isinstance(part, dict) for part in rest):
+        raise UntrustedValue("a message that is not one of ours")
     if isinstance(args, dict):
+        if type(args.get("sealed")) is not bytes:
+            raise UntrustedValue("a message without its arguments")
         args = (SealedArguments(args["sealed"]),)
+    elif not isinstance(args, list | tuple):
+        raise UntrustedValue("a message without its arguments")
     return args, *rest
 
 

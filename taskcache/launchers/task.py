@@ -14,6 +14,7 @@ from taskcache.drivers.asyncio import run_to_end
 from taskcache.errors import UnstorableValue, UntrustedValue
 from taskcache.keys.identity import load, reference
 from taskcache.launchers.serializer import SealedArguments, is_sealed
+from taskcache.protocol.entry import is_token
 
 if TYPE_CHECKING:
     from taskcache.decorators import AsyncFunction
@@ -58,6 +59,29 @@ def open_call(function: AsyncFunction[Any, Any], args: Any, kwargs: Any) -> tupl
     return tuple(body[1]), body[2]
 
 
+def read_header(found: object) -> dict[str, Any]:
+    """
+    Our header of a message; {} where there is none, or one that is not laid out as ours.
+
+    Anybody may have put it there who can reach the broker, and the worker's main process reads it.
+    """
+    if not isinstance(found, dict):
+        return {}
+    header: dict[str, Any] = found
+    above, again = header.get("above", ()), header.get("again", 0)
+    is_ours = (
+        isinstance(header.get("key", ""), str)
+        and isinstance(header.get("cache", ""), str)
+        and ("token" not in header or is_token(header["token"]))
+        and isinstance(above, list | tuple)
+        and all(isinstance(key, str) for key in above)
+        # As a power of two it says when the message is sent again.
+        and type(again) is int
+        and 0 <= again < 64
+    )
+    return dict(header) if is_ours else {}
+
+
 class FlightTask(Task):  # type: ignore[type-arg]  # generic in the stubs only
     """The task of a `cache_async` function. Sent by a call it carries a flight; sent by `.delay()` it makes one."""
 
@@ -90,6 +114,8 @@ class FlightTask(Task):  # type: ignore[type-arg]  # generic in the stubs only
         return super().apply_async((seal_call(function, args, kwargs),), {}, **options)
 
     argsrepr_maxlen = 1024
+    # Celery writes what a task returns into the log and its events; a cached value belongs in neither.
+    resultrepr_maxsize = 0
 
     def retry(self, *args: Any, **options: Any) -> Any:
         """Celery's own; the flight is given back first, since a fast worker may receive the retry before we raise."""

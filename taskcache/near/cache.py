@@ -12,6 +12,7 @@ import selectors
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -20,7 +21,7 @@ from redis.exceptions import RedisError
 from taskcache.codec.envelope import unpack
 from taskcache.codec.sealing import Codec
 from taskcache.drivers import threads
-from taskcache.events import warn_once
+from taskcache.events import logger, warn_once
 from taskcache.near.entries import Entries, Held, Place, Stamp
 from taskcache.near.sharing import may_be_shared
 from taskcache.near.tracking import Refused, Tracking
@@ -28,6 +29,9 @@ from taskcache.protocol.stamps import STAMP_BYTES, tag_stamp
 
 # A look costs a system call of a microsecond or two; once a millisecond keeps that below a percent.
 LOOK_EVERY_S: Final = 0.001
+# How long the listener lets pushes gather. It keeps the connection answered and its buffers empty; no hit depends on it,
+# since hits look for themselves, and waking up for every push would take the interpreter from those who work.
+GATHER_S: Final = 0.05
 # A server that does not offer tracking is asked again this seldom; it may have been upgraded, or its access rights.
 REFUSED_PAUSE_S: Final = 60.0
 LONGEST_PAUSE_S: Final = 2.0
@@ -162,13 +166,17 @@ class Near:
             with self.lock:
                 if self._closed is None:
                     self._closed = threading.Event()
-                    threads.start(partial(self._run, self._closed), "taskcache-near")
+                    # A process that is ending starts no threads any more; it asks the server.
+                    with suppress(RuntimeError):
+                        threads.start(partial(self._run, self._closed), "taskcache-near")
 
     def _run(self, closed: threading.Event) -> None:
         pause_s = 0.05
         while not closed.is_set():
             try:
                 tracking = Tracking(self._pool, self._name, self._reported)
+                pause_s = 0.05
+                self._listen(tracking, closed)
             except Refused as error:
                 warn_once(
                     f"near {self._url}",
@@ -178,13 +186,10 @@ class Near:
                     error,
                 )
                 closed.wait(REFUSED_PAUSE_S)
-                continue
-            except (OSError, RedisError):
+            except Exception as error:  # noqa: BLE001 - whatever it was: near is off meanwhile, and tried again
+                logger.debug("taskcache: no tracking connection to %s (%s)", self._url, error)
                 closed.wait(pause_s)
                 pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
-                continue
-            pause_s = 0.05
-            self._listen(tracking, closed)
 
     def _listen(self, tracking: Tracking, closed: threading.Event) -> None:
         with self.lock:
@@ -196,7 +201,8 @@ class Near:
             with selectors.DefaultSelector() as selector:
                 selector.register(tracking.socket, selectors.EVENT_READ)
                 while self._tracking is tracking:
-                    selector.select(max(0.0, tracking.due - time.monotonic()))
+                    if selector.select(max(0.0, tracking.due - time.monotonic())):
+                        closed.wait(GATHER_S)
                     with self.lock:
                         if self._tracking is tracking:
                             self._turn(tracking, time.monotonic())

@@ -27,7 +27,7 @@ class Stamp:
     def __init__(self) -> None:
         self.value: bytes | None = None
         # Those who answer without asking whether the stamp is known, and have to be told.
-        self.fronts: list[Watcher] = []
+        self.fronts: weakref.WeakSet[Watcher] = weakref.WeakSet()
 
 
 class Watcher(Protocol):

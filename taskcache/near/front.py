@@ -55,10 +55,11 @@ class Front:
         self._index: dict[Any, Held] = {}
         # The stamp that everything in the index carries.
         self._value: bytes | None = None
-        self._names = [parameter.name for parameter in binding.source.counted]
+        self._source = binding.source.fork()
+        self._names = [parameter.name for parameter in self._source.counted]
         self._seen: list[set[type]] = [set() for _ in self._names]
         self._stamp = near.stamp(stamp)
-        self._stamp.fronts.append(self)
+        self._stamp.fronts.add(self)
         self._compile()
 
     def halt(self) -> None:
@@ -93,8 +94,10 @@ class Front:
                 self._index.clear()
                 self._value = held.stamps[0][1]
             # One stamp, the function's: `halt` is called for that one only. Tagged values stay on the longer way.
-            if held.index is None and len(held.stamps) == 1 and all(type(value) in _PLAIN for value in values):
+            if len(held.stamps) == 1 and all(type(value) in _PLAIN for value in values):
                 self._learn([type(value) for value in values])
+                if held.index is not None and held.index is not self._index:
+                    held.index.pop(held.index_key, None)  # another decoration of the same name had it
                 held.index, held.index_key = self._index, self._index_key(values)
                 self._index[held.index_key] = held
             self.quiet_until = min(near.quiet_until, held.until)
@@ -123,7 +126,7 @@ class Front:
         )
 
     def _compile(self) -> None:
-        source = self._binding.source
+        source = self._source
         slow = source.own("slow", self._slow)
         passed = ", ".join(_passed(parameter) for parameter in self._binding.signature.parameters.values())
         longer = f"return {slow}({passed})"

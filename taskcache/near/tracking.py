@@ -88,11 +88,12 @@ class Tracking:
         self._reader.feed(self._buffer, 0, received)  # type: ignore[arg-type]  # any buffer, whatever hiredis declares
 
     def _answered(self, asked_at: float, reply: Any) -> None:
-        if not isinstance(reply, list) or len(reply) != 2:
-            raise InvalidResponse("the tracking connection answered something else than the time")
-        seconds, micros = reply
+        try:
+            seconds, micros = map(int, reply)
+        except (ValueError, TypeError) as error:
+            raise InvalidResponse("the tracking connection answered something else than the time") from error
         # The server wrote its time after we asked, so this puts its clock ahead, by less than a round trip.
-        self._server_ahead_ms = int(seconds) * 1000 + int(micros) / 1000 - asked_at * 1000
+        self._server_ahead_ms = seconds * 1000 + micros / 1000 - asked_at * 1000
         self.trusted_until = asked_at + TRUST_S
 
     @property

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from dataclasses import dataclass
 
 from taskcache.protocol.steps import Call, Steps
 
 COMPANIONS = (b":flight", b":retired:", b":outcome:")
+_TOKEN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,16 @@ def new_token() -> str:
 def token_bytes(token: str) -> bytes:
     """The 16 bytes by which envelopes name a flight."""
     return uuid.UUID(token).bytes
+
+
+def is_token(word: object) -> bool:
+    """Tell a flight's name, as it is written everywhere, from anything else that came from outside."""
+    return isinstance(word, str) and _TOKEN.fullmatch(word) is not None
+
+
+def is_of(envelope: bytes, token: str) -> bool:
+    """Whether an envelope names this flight."""
+    return is_token(token) and envelope[2:18] == token_bytes(token)
 
 
 def read(keys: tuple[bytes, ...]) -> Steps[list[bytes | None]]:

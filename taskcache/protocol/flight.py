@@ -12,8 +12,8 @@ from taskcache.errors import Cancelled, ComputationLost, DispatchFailed, Untrust
 from taskcache.freshness import Verdict, judge
 from taskcache.launcher import MessageMissing
 from taskcache.protocol import scripts, stamps
-from taskcache.protocol.entry import EntryKey, new_token, read, token_bytes
-from taskcache.protocol.steps import Calls, Inquire, Launch, Pause, Steps, Wait
+from taskcache.protocol.entry import EntryKey, is_of, new_token, read
+from taskcache.protocol.steps import Call, Calls, Inquire, Launch, Pause, Steps, Wait
 from taskcache.settings import Settings
 
 Source = Literal["hit", "stale", "joined", "led", "inline"]
@@ -81,8 +81,8 @@ class Errand:
     owner: str
     # Gives the landing of an entry that may be returned under these stamps, or None, or what else has to be read.
     usable: Callable[[bytes | None, Sequence[bytes | None]], Landing | Extra | None]
-    # Opens what a flight delivered; raises UntrustedValue. The tags its body added are named beside it.
-    opened: Callable[[bytes], tuple[Landing, Extra]]
+    # Opens what the flight of a token delivered; raises UntrustedValue. The tags its body added are named beside it.
+    opened: Callable[[bytes, str], tuple[Landing, Extra]]
     # Seals an error for everybody who waits.
     failure: Callable[[BaseException, str], bytes]
 
@@ -117,7 +117,7 @@ def obtain(
             if landed is not None:
                 return landed.via("hit")
             continue
-        flight = token.decode()
+        flight = scripts.text(token)
         if word == "outdated":
             outdated = flight
             continue
@@ -128,8 +128,8 @@ def obtain(
         if leads:
             yield from _launch(errand, mine)
         source = "led" if leads else "joined"
-        ending: Ending = yield Wait(flight, leads)
-        if ending:
+        ending = yield from _ended(errand, flight, leads)
+        if isinstance(ending, Delivery):
             landed = yield from _delivered(errand, ending)
             # Somebody else of this process left as the last one while we came: we have not cancelled anything.
             if landed is not None and not isinstance(landed.error, Cancelled):
@@ -157,20 +157,42 @@ def judged(errand: Errand, entry: bytes | None, current: Sequence[bytes | None])
     return None if isinstance(landed, Extra) else landed
 
 
-def _delivered(errand: Errand, ending: bytes) -> Steps[Landing | None]:
-    """Open what a flight delivered; None when a tag its body added was invalidated meanwhile, maybe before we came."""
-    landed, extra = _opened(errand, ending)
-    if extra.keys:
-        return (yield from judged(errand, ending, (yield from read(errand.stamps))))
-    return landed
+class Delivery(NamedTuple):
+    """What a flight delivered, and the same opened."""
+
+    sealed: bytes
+    landing: Landing
+    extra: Extra
 
 
-def _opened(errand: Errand, ending: bytes) -> tuple[Landing, Extra]:
-    """Open what a flight delivered; what cannot be trusted is lost, and its cure is the secret."""
-    try:
-        return errand.opened(ending)
-    except UntrustedValue as error:
-        raise ComputationLost(_UNREADABLE) from error
+def _ended(errand: Errand, token: str, leads: bool) -> Steps[Delivery | Ending]:
+    """
+    Wait until a flight has ended, and open what it delivered.
+
+    Whoever may publish can wake us, with anything: a value that we do not trust, or that another flight of this key
+    delivered, makes us look and no more. What the flight itself left and nobody here can read is lost.
+    """
+    while True:
+        ending: Ending = yield Wait(token, leads)
+        if not ending:
+            return ending
+        with suppress(UntrustedValue):
+            return Delivery(ending, *errand.opened(ending, token))
+        kept: bytes | None = yield Call("GET", (errand.key.outcome(token),))
+        if kept == b"":
+            return kept
+        if kept is not None:
+            try:
+                return Delivery(kept, *errand.opened(kept, token))
+            except UntrustedValue as error:
+                raise ComputationLost(_UNREADABLE) from error
+
+
+def _delivered(errand: Errand, ending: Delivery) -> Steps[Landing | None]:
+    """What a flight delivered; None when a tag its body added was invalidated meanwhile, maybe before we came."""
+    if ending.extra.keys:
+        return (yield from judged(errand, ending.sealed, (yield from read(errand.stamps))))
+    return ending.landing
 
 
 def _elect(errand: Errand, mine: str, entry: bytes, held: bytes, outdated: str) -> Steps[scripts.Reply]:
@@ -219,7 +241,7 @@ def _launch(errand: Errand, token: str) -> Steps[None]:
 
 def _is_unreadable(errand: Errand, entry: bytes | None, current: Sequence[bytes | None], token: str) -> bool:
     """After «look at the entry»: it is there, it is current, and still it gives us nothing. Another flight would too."""
-    if entry is None or entry[2:18] != token_bytes(token) or errand.usable(entry, current) is not None:
+    if entry is None or not is_of(entry, token) or errand.usable(entry, current) is not None:
         return False
     try:
         return judge(unpack(entry), current) is Verdict.FRESH
@@ -301,9 +323,9 @@ def watch(
 
 def attend(errand: Errand, token: str) -> Steps[Landing]:
     """Wait for a flight that somebody else began, and start nothing when it is gone."""
-    ending: Ending = yield Wait(token, False)
-    if ending:
-        return _opened(errand, ending)[0].via("joined")
+    ending = yield from _ended(errand, token, leads=False)
+    if isinstance(ending, Delivery):
+        return ending.landing.via("joined")
     entry, *current = yield from read((errand.key.entry, *errand.stamps))
     landed = yield from judged(errand, entry, current)
     if landed is None:

@@ -128,4 +128,5 @@ def as_call(steps: Steps[Any]) -> Call:
 
 def text(reply: Any) -> str:
     """The word a script answered with."""
-    return reply.decode() if isinstance(reply, bytes) else str(reply)
+    # What others wrote into a flight may be no text: it is then nobody's name and no state, and stops nobody.
+    return reply.decode("utf-8", "replace") if isinstance(reply, bytes) else str(reply)

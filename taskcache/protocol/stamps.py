@@ -38,12 +38,16 @@ def ensure(keys: Sequence[bytes], read: Sequence[bytes | None], lifetime_ms: int
     """
     stamps = list(read)
     for place, key in enumerate(keys):
+        # Its holder extends the stamp at each claim; FOREVER entries need one that never lapses.
+        expiry: tuple[str | int, ...] = ("PX", lifetime_ms) if lifetime_ms > 0 else ()
         if stamps[place] is None:
             fresh = os.urandom(STAMP_BYTES)
-            # Its holder extends the stamp at each claim; FOREVER entries need one that never lapses.
-            expiry: tuple[str | int, ...] = ("PX", lifetime_ms) if lifetime_ms > 0 else ()
             old: bytes | None = yield Call("SET", (key,), (fresh, "NX", "GET", *expiry))
             stamps[place] = fresh if old is None else old
+        if len(stamps[place] or b"") != STAMP_BYTES:
+            # Nobody of us wrote that, and no entry can carry it. Another one in its place is an invalidation: always safe.
+            stamps[place] = fresh = os.urandom(STAMP_BYTES)
+            yield Call("SET", (key,), (fresh, *expiry))
     return b"".join(stamp for stamp in stamps if stamp is not None)
 
 

@@ -21,7 +21,7 @@ from taskcache.errors import ComputationLost, NoServer, UntrustedValue
 from taskcache.events import warn_once
 from taskcache.invocation import Invocation
 from taskcache.launchers import apps
-from taskcache.launchers.task import HEADER, open_call
+from taskcache.launchers.task import HEADER, open_call, read_header
 from taskcache.protocol.entry import new_token
 from taskcache.protocol.flight import Claim, Landing, Lead, begin, end, obtain, yield_back
 
@@ -90,7 +90,9 @@ def execute(task: Any, body: Body, args: Any, kwargs: Any, function: Any = None)
 
 def header_of(request: Any) -> dict[str, Any]:
     """Our header of a delivery; in eager mode there is no main process to have completed it."""
-    found = dict((request.headers or {}).get(HEADER) or getattr(request, HEADER, None) or {"direct": True})
+    own = request.headers if isinstance(request.headers, dict) else {}
+    # What the main process has completed comes first: another one beside it is of somebody's making.
+    found = read_header(getattr(request, HEADER, None) or own.get(HEADER)) or {"direct": True}
     found.setdefault("token", new_token())
     found.setdefault("owner", new_owner())
     return found

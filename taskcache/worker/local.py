@@ -11,7 +11,7 @@ from taskcache.drivers.asyncio import run_to_end
 from taskcache.errors import ComputationLost, UntrustedValue
 from taskcache.launchers import serializer
 from taskcache.launchers.local import RUN, make_app, serve
-from taskcache.launchers.task import HEADER, FlightTask
+from taskcache.launchers.task import HEADER, FlightTask, read_header
 from taskcache.retrying import plan
 from taskcache.worker.execution import execute, header_of, refuse
 
@@ -29,7 +29,7 @@ class LocalTask(FlightTask):
 
     def function_for(self, request: dict[str, Any]) -> Any:
         """A stand-in for the function, for the main process, which opens no message."""
-        header = request.get(HEADER) or {}
+        header = read_header(request.get(HEADER))
         return _Sent(cache_named(header.get("cache", "cache")), request.get("shadow") or RUN)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

@@ -8,17 +8,18 @@ from typing import Any
 
 from billiard.einfo import ExceptionInfo
 from billiard.exceptions import Terminated, WorkerLostError
+from celery.exceptions import InvalidTaskError
 from celery.worker import state
 from celery.worker.request import Request
 
 from taskcache.computing import new_owner
 from taskcache.drivers import blocking
 from taskcache.drivers.renewer import Lease
-from taskcache.errors import ComputationLost, Expired, NoServer, Revoked, TaskCacheError, TimeLimitExceeded
+from taskcache.errors import ComputationLost, Expired, NoServer, Revoked, TimeLimitExceeded
 from taskcache.events import warn_once
 from taskcache.invocation import Invocation
 from taskcache.launchers.serializer import is_sealed
-from taskcache.launchers.task import HEADER
+from taskcache.launchers.task import HEADER, read_header
 from taskcache.protocol.entry import EntryKey, new_token
 from taskcache.protocol.flight import end, yield_back
 from taskcache.worker.leases import renewer_of
@@ -36,28 +37,34 @@ class FlightRequest(Request):
     _already_revoked: bool
     _already_cancelled: bool
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        with suppress(TaskCacheError, TypeError):  # a call without a key fails in the body, with Python's own words
-            header = self._header()
-            self._request_dict[HEADER] = header
+    def __init__(self, message: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().__init__(message, *args, **kwargs)
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            # Celery ends the worker for a message that lacks what it expects, and prints the body of one it refuses.
+            message.body = b""
+            raise InvalidTaskError(f"a message without what a task message has ({type(error).__name__})") from None
+        header = read_header(self._request_dict.get(HEADER))
+        self._request_dict[HEADER] = header
+        # Whatever a `key_fn` raises for arguments that do not fit: the body fails with the same words, and tells them.
+        with suppress(Exception):
+            self._complete(header)
             self.lease = Lease(self._place(header["key"]), header["token"], header["owner"])
 
     @property
     def function(self) -> Any:
         return self.task.function_for(self._request_dict)
 
-    def _header(self) -> dict[str, Any]:
-        header = dict(self._request_dict.get(HEADER) or {})
-        if "key" not in header and not is_sealed(self._args):
-            # Sent by name, by somebody who has no taskcache: the key is made of what came.
-            header["key"] = self.function.make_key(tuple(self._args), dict(self._kwargs))
-            header["direct"] = True
+    def _complete(self, header: dict[str, Any]) -> None:
         header.setdefault("token", new_token())
         header["owner"] = new_owner()
         # A body that is interrupted in another process than this one leaves the last word to this one.
         header["main"] = os.getpid()
-        return header
+        if "key" not in header:
+            # Sent by name, by somebody who has no taskcache: the key is made of what came.
+            header["direct"] = True
+            if not is_sealed(self._args):
+                header["key"] = self.function.make_key(tuple(self._args), dict(self._kwargs))
 
     def _place(self, key: str) -> EntryKey:
         return EntryKey.of(f"{self.function.cache.name}:{key}".encode("utf-8", "surrogatepass"))

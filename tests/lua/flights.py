@@ -73,7 +73,8 @@ class Flights:
     def flight(self, token: str | None = None) -> dict[str, str]:
         """The fields of the live flight, or of the retired one with this token."""
         name = self.key.flight if token is None else self.key.retired(token)
-        return {field.decode(): _text(value) for field, value in self.client.hgetall(name).items()}
+        fields: dict[Any, Any] = self.client.hgetall(name)
+        return {_text(field): _text(value) for field, value in fields.items()}
 
     def lease_ms(self, token: str | None = None) -> int:
         """How long the live flight, or a retired one, still has."""
@@ -81,11 +82,13 @@ class Flights:
 
     def outcome(self, token: str = T1) -> bytes | None:
         """What a flight has left for its waiters."""
-        return self.client.get(self.key.outcome(token))
+        left: Any = self.client.get(self.key.outcome(token))
+        return left if left is None else bytes(left)
 
     def entry(self) -> bytes | None:
         """What is stored."""
-        return self.client.get(self.key.entry)
+        stored: Any = self.client.get(self.key.entry)
+        return stored if stored is None else bytes(stored)
 
     def lose(self, *names: bytes) -> None:
         """Let the server lose keys, as an eviction or a failover does."""

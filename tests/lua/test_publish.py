@@ -14,7 +14,8 @@ from tests.lua.flights import LINGER_MS, S2, T1, T2, TTL_MS, Flights, envelope
 @pytest.fixture
 def inbox(client: redis.Redis) -> Iterator[Any]:
     """What one waiting process hears."""
-    with client.pubsub(ignore_subscribe_messages=True) as subscription:
+    connection: Any = client
+    with connection.pubsub(ignore_subscribe_messages=True) as subscription:
         subscription.subscribe("inbox-a")
         subscription.get_message(timeout=5)
         yield lambda: (subscription.get_message(timeout=5) or {}).get("data")

@@ -35,7 +35,9 @@ def main() -> int:
                 if not asked.go_on:
                     break
     guard.close()
-    print(f"{seed - asked.seed} runs, seeds {asked.seed} to {seed - 1}: {broken} broken; {time.monotonic() - began:.0f} s")
+    print(
+        f"{seed - asked.seed} runs, seeds {asked.seed} to {seed - 1}: {broken} broken; {time.monotonic() - began:.0f} s"
+    )
     return 1 if broken else 0
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from taskcache.computing import new_owner
 from taskcache.drivers.renewer import Lease, Renewer
 from taskcache.errors import Cancelled, DispatchFailed, NoServer
+from taskcache.launcher import MessageMissing
 from taskcache.protocol.flight import Landing, Lead, attend, begin, depart, obtain, watch
 from taskcache.protocol.steps import Inquire, Launch, Pause, Wait
 from tests.races.bodies import compute
@@ -78,11 +79,10 @@ class Caller:
             )
         elif isinstance(asks, Body):
             yield from fleet.body_moves(self.name, fiber, self.go_on, is_worker=False)
-        elif isinstance(asks, Wait):
-            if not self.owner and not self.polls:
-                yield from fleet.fault("leave", f"{self.name} leaves", self.leave)
-                if fleet.is_queued(self.key, asks.token):
-                    yield from fleet.fault("inline", f"{self.name} claims what it waits for", self.claim)
+        elif isinstance(asks, Wait) and not self.owner and not self.polls:
+            yield from fleet.fault("leave", f"{self.name} leaves", self.leave)
+            if fleet.is_queued(self.key, asks.token):
+                yield from fleet.fault("inline", f"{self.name} claims what it waits for", self.claim)
         if asks is not None and not isinstance(asks, Body):
             yield from fleet.fault("interrupt", f"{self.name} is interrupted", self.interrupt)
 
@@ -150,12 +150,14 @@ class Watching:
         fleet, fiber, asks = self.process.fleet, self.fiber, self.fiber.asks
         yield from fleet.command_moves(fiber, self.go_on, can_fail=False)
         if isinstance(asks, Pause) and self.followers:
-            yield Move(f"{self.name} looks", 1, lambda: fiber.send(None))
+            yield Move(f"{self.name} looks", 0.4, lambda: fiber.send(None))
         elif isinstance(asks, Launch):
             yield Move(f"{self.name} launches", 4, lambda: fleet.launch(fiber, self.key, self.token))
             yield from fleet.fault("refuse", f"the broker refuses {self.name}", lambda: fiber.throw(DispatchFailed()))
         elif isinstance(asks, Inquire):
             yield Move(f"{self.name} inquires", 4, lambda: fiber.send(fleet.discarded.get(self.token)))
+            if not any(message.token == self.token for message in fleet.broker) and not fleet.is_draining:
+                yield Move(f"{self.name} misses its message", 1, lambda: fiber.send(MessageMissing()))
 
 
 class Process:
@@ -247,7 +249,7 @@ class Process:
         for other in self.others:
             yield from other.moves()
         if self.renewer.leases():
-            yield Move(f"{self.name} renews", 1, self.renewer.beat_all)
+            yield Move(f"{self.name} renews", 0.4, self.renewer.beat_all)
         yield from self.fleet.fault("crash_process", f"{self.name} is killed", self.kill)
 
     def kill(self) -> None:
@@ -320,5 +322,3 @@ class Beating(Renewer):
 
     def forget(self) -> None:
         self._leases.clear()
-
-

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import redis
 
+from taskcache.drivers.renewer import Lease
 from taskcache.protocol.scripts import Script
-from tests.races.callers import Caller
+from tests.races.callers import Caller, Other
 from tests.races.fleet import KEYS, Fleet
 from tests.races.moves import Climate, Move
 from tests.races.truth import Violation
@@ -22,6 +24,7 @@ MOVES = 160
 ROUNDS = 400
 
 Scripts = dict[str, Script]
+Choose = Callable[[Fleet], Move | None]
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Broken:
     seed: int
     violation: str
     moves: tuple[str, ...]
+    climate: Climate
 
     def __str__(self) -> str:
         return "\n".join([f"seed {self.seed}: {self.violation}", *(f"  {move}" for move in self.moves)])
@@ -54,9 +58,17 @@ def climate_of(seed: int) -> Climate:
     )
 
 
-def explore(client: redis.Redis, seed: int, moves: int = MOVES, scripts: Scripts | None = None) -> Broken | None:
+def explore(
+    client: redis.Redis,
+    seed: int,
+    moves: int = MOVES,
+    *,
+    scripts: Scripts | None = None,
+    climate: Climate | None = None,
+) -> Broken | None:
     """Play the run of this seed; a broken one comes back as its shortest story."""
     draw = random.Random(seed)
+    climate = climate or climate_of(seed)
     told: list[str] = []
 
     def choose(fleet: Fleet) -> Move | None:
@@ -65,8 +77,8 @@ def explore(client: redis.Redis, seed: int, moves: int = MOVES, scripts: Scripts
         found = list(fleet.moves())
         return draw.choices(found, [move.weight for move in found])[0] if found else None
 
-    violation = _play(client, seed, choose, told, scripts)
-    return None if violation is None else _shortest(client, Broken(seed, violation, tuple(told)), scripts)
+    violation = _play(client, climate, choose, told, scripts)
+    return None if violation is None else _shortest(client, Broken(seed, violation, tuple(told), climate), scripts)
 
 
 def repeat(client: redis.Redis, broken: Broken, scripts: Scripts | None = None) -> Broken | None:
@@ -82,15 +94,17 @@ def repeat(client: redis.Redis, broken: Broken, scripts: Scripts | None = None) 
                 return move
         return None
 
-    violation = _play(client, broken.seed, choose, told, scripts)
-    return None if violation is None else Broken(broken.seed, violation, tuple(told))
+    violation = _play(client, broken.climate, choose, told, scripts)
+    return None if violation is None else Broken(broken.seed, violation, tuple(told), broken.climate)
 
 
-def _play(client: redis.Redis, seed: int, choose: object, told: list[str], scripts: Scripts | None) -> str | None:
-    fleet = Fleet(client, climate_of(seed), scripts)
+def _play(
+    client: redis.Redis, climate: Climate, choose: Choose, told: list[str], scripts: Scripts | None
+) -> str | None:
+    fleet = Fleet(client, climate, scripts)
     try:
         while True:
-            move = choose(fleet)  # type: ignore[operator]  # one of the two above
+            move = choose(fleet)
             if move is None:
                 break
             told.append(move.name)
@@ -134,9 +148,11 @@ def _who(move: Move) -> str:
 
 
 def _unended(fleet: Fleet) -> list[str]:
-    calls = [call for process in fleet.processes for call in process.callers if not call.ended and not _is_idle(call)]
-    others = [other for other in fleet.invalidators if not other.fiber.is_over]
-    return [each.name for each in (*calls, *others)]
+    calls: list[Caller | Other] = [
+        call for process in fleet.processes for call in process.callers if not call.ended and not _is_idle(call)
+    ]
+    calls += [other for other in fleet.invalidators if not other.fiber.is_over]
+    return [each.name for each in calls]
 
 
 def _is_idle(call: Caller) -> bool:
@@ -166,7 +182,7 @@ def _pass_time(fleet: Fleet) -> None:
     fleet.truth.look(fleet.client)
 
 
-def _leases(fleet: Fleet) -> list[object]:
+def _leases(fleet: Fleet) -> list[Lease]:
     renewers = [process.renewer for process in fleet.processes]
     renewers += [renewer for worker in fleet.workers for renewer in (worker.main, worker.own)]
     return [lease for renewer in renewers for lease in renewer.leases()]
@@ -179,7 +195,7 @@ def _shortest(client: redis.Redis, broken: Broken, scripts: Scripts | None) -> B
     while True:
         at = 0
         while at < len(broken.moves):
-            fewer = Broken(broken.seed, "", broken.moves[:at] + broken.moves[at + size :])
+            fewer = Broken(broken.seed, "", broken.moves[:at] + broken.moves[at + size :], broken.climate)
             found = repeat(client, fewer, scripts)
             if found is not None and found.violation.partition(":")[0] == what and len(found.moves) < len(broken.moves):
                 broken = found

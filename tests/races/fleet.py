@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import redis
 
 from taskcache.codec.sealing import Codec
+from taskcache.drivers.topology import Server
 from taskcache.errors import NoServer
 from taskcache.invocation import Invocation
 from taskcache.primitives import stored
@@ -42,7 +44,7 @@ class Fleet:
             key: Invocation.of(SETTINGS, codec, key, LABEL, tags, TTL_MS["lasting"]) for key, tags in KEYS.items()
         }
         self.truth = Truth(self.invocations)
-        self.direct = Direct(self)
+        self.direct = cast(Server, Direct(self))
         self.broker: list[Message] = []
         self.mail: list[tuple[str, str, bytes]] = []
         self.discarded: dict[str, Exception] = {}
@@ -50,9 +52,11 @@ class Fleet:
         self.is_draining = False
         # Whether the server may have changed since the last look.
         self.dirty = True
+        # What it means that a command of an invalidation has run.
+        self._effects: dict[int, Callable[[], Any]] = {}
         self._tokens: list[str] = []
         self._sent = self._begun = 0
-        self._ears = client.pubsub()
+        self._ears: Any = client.pubsub()  # type: ignore[no-untyped-call]  # redis-py
         self._ears.psubscribe("inbox:*")
         self._hear_all()
         self.processes = [Process(self, f"P{number}") for number in range(climate.processes)]
@@ -133,10 +137,12 @@ class Fleet:
     def execute(self, call: Call) -> Any:
         """Run one command or script, and note what it means."""
         self.dirty = True
+        self._effects.get(id(call), bool)()
         script = self.scripts.get(call.name)
         if script is None:
             options = {"get": True} if call.name == "SET" else {}
-            return self.client.execute_command(call.name, *call.keys, *call.args, **options)
+            client: Any = self.client
+            return client.execute_command(call.name, *call.keys, *call.args, **options)
         reply: Any = self.client.eval(script.text.decode(), len(call.keys), *call.keys, *call.args)
         if call.name == "renew" and reply == b"asserted":
             self.truth.check_asserted(str(call.args[0]))
@@ -171,7 +177,7 @@ class Fleet:
             self.truth.spent.add(kind)
             act()
 
-        yield Move(name, 0.7, spend, is_fault=True)
+        yield Move(name, 0.4, spend, is_fault=True)
 
     def command_moves(self, fiber: Fiber, go_on: Callable[..., None], *, can_fail: bool = True) -> Iterator[Move]:
         """What can happen to a fiber that asks the server."""
@@ -207,13 +213,15 @@ class Fleet:
     def body_moves(self, name: str, fiber: Fiber, go_on: Callable[..., None], *, is_worker: bool) -> Iterator[Move]:
         """How a body can end."""
         for how in self.climate.lifetimes if not self.is_draining else ("lasting",):
-            yield Move(f"{name}'s body ends, {how}", 2, lambda how=how: go_on(fiber.send, how))
-        kinds = {"fail": ("fails",), "interrupt": ("interrupted",)} if not is_worker else {
-            "fail": ("fails",), "retry": ("retries", "retries later"), "reject": ("rejects",)
-        }
+            yield Move(f"{name}'s body ends, {how}", 0.4, partial(go_on, fiber.send, how))
+        kinds = (
+            {"fail": ("fails",), "interrupt": ("interrupted",)}
+            if not is_worker
+            else {"fail": ("fails",), "retry": ("retries", "retries later"), "reject": ("rejects",)}
+        )
         for kind, ways in kinds.items():
             for how in ways:
-                yield from self.fault(kind, f"{name}'s body {how}", lambda how=how: go_on(fiber.send, how))
+                yield from self.fault(kind, f"{name}'s body {how}", partial(go_on, fiber.send, how))
 
     def moves(self) -> Iterator[Move]:
         """Everything that can happen now."""
@@ -223,15 +231,13 @@ class Fleet:
             yield from worker.moves()
         for other in self.invalidators:
             yield from other.moves()
-        for place, (process, token, envelope) in enumerate(self.mail[:4]):
+        for place, (inbox, token, envelope) in enumerate(self.mail[:4]):
             # Names do not tell places apart; a repetition takes the first that fits.
-            told = f"{process} of {self.named(token)}{' with its value' if envelope else ''}"
-            yield Move(f"tell {told}", 3, lambda place=place: self._post(place))
+            told = f"{inbox} of {self.named(token)}{' with its value' if envelope else ''}"
+            yield Move(f"tell {told}", 3, partial(self._post, place))
             if not self.is_draining:
-                yield Move(f"lose what tells {told}", 1, lambda place=place: self.mail.pop(place), is_fault=True)
-                yield from self.fault(
-                    "twice", f"tell {told}, twice", lambda place=place: self.mail.append(self.mail[place])
-                )
+                yield Move(f"lose what tells {told}", 1, partial(self.mail.pop, place), is_fault=True)
+                yield from self.fault("twice", f"tell {told}, twice", partial(self.mail.append, self.mail[place]))
         if not self.is_draining:
             yield from self._beginnings()
             yield from self._disasters()
@@ -246,13 +252,13 @@ class Fleet:
         if self._begun < self.climate.calls:
             for process in self.processes:
                 for key in KEYS:
-                    yield Move(f"{process.name} asks for {key}", 0.5, lambda p=process, k=key: self._call(p, k))
+                    yield Move(f"{process.name} asks for {key}", 0.15, partial(self._call, process, key))
                 for token, key in self._waited():
                     name = f"{process.name} asks for {self.named(token)} by its id"
-                    yield Move(name, 0.2, lambda p=process, k=key, t=token: self._call(p, k, t))
+                    yield Move(name, 0.05, partial(self._call, process, key, token))
         if len(self.invalidators) < self.climate.invalidations:
             for kind, act in self._invalidations():
-                yield Move(kind, 0.25, act)
+                yield Move(kind, 0.08, act)
 
     def _waited(self) -> list[tuple[str, str]]:
         """Tokens of results that somebody holds, with their keys."""
@@ -270,31 +276,33 @@ class Fleet:
     def _invalidations(self) -> Iterator[tuple[str, Callable[[], None]]]:
         name = f"I{len(self.invalidators)}"
         for key, invocation in self.invocations.items():
-            yield f"{name} busts {key}", lambda i=invocation, k=key: self._invalidate(
-                f"{name} bust {k}", {k}, lambda: invalidate(i.place())
-            )
-            yield f"{name} puts {key}", lambda i=invocation, k=key: self._put(f"{name} put {k}", k, i)
+            bust = partial(invalidate, invocation.place())
+            yield f"{name} busts {key}", partial(self._invalidate, f"{name} bust {key}", {key}, bust)
+            yield f"{name} puts {key}", partial(self._put, f"{name} put {key}", key, invocation)
         everything = (function_stamp(SETTINGS.name, LABEL),)
-        yield f"{name} bumps f", lambda: self._invalidate(f"{name} bump", set(KEYS), lambda: bump(everything))
+        yield f"{name} bumps f", partial(self._invalidate, f"{name} bump", set(KEYS), partial(bump, everything))
         tagged = {key for key, tags in KEYS.items() if tags}
         tag = (tag_stamp(SETTINGS.name, TAG),)
-        yield f"{name} bumps the tag", lambda: self._invalidate(f"{name} tag", tagged, lambda: bump(tag))
+        yield f"{name} bumps the tag", partial(self._invalidate, f"{name} tag", tagged, partial(bump, tag))
 
     def _invalidate(self, name: str, keys: set[str], steps: Callable[[], Any], put: Run | None = None) -> None:
         done = Invalidation(frozenset(keys))
 
+        def mark() -> None:
+            done.applied = done.applied or self.truth.tick
+            if put is not None:
+                # Its value is as of the moment it is stored.
+                put.born = self.truth.tick
+
         def marked() -> Actions:
-            reply, going = None, steps()
+            going = steps()
+            reply = None
             try:
-                step = next(going)
                 while True:
-                    reply = yield step
-                    if isinstance(step, Call) and step.name in ("forget", "DEL"):
-                        done.applied = done.applied or self.truth.tick
-                        if put is not None:
-                            # Its value is as of the moment it is stored.
-                            put.born = done.applied
                     step = going.send(reply)
+                    if isinstance(step, Call) and step.name in ("forget", "DEL"):
+                        self._effects[id(step)] = mark
+                    reply = yield step
             except StopIteration:
                 return
 
@@ -314,22 +322,20 @@ class Fleet:
         for key, held in sorted(self.truth.server.items(), key=lambda item: self._spoken(item[0])):
             name = self._spoken(key)
             if isinstance(held, dict) and held[b"state"] != b"running" and held.get(b"resend_at") != b"0":
-                yield Move(f"time for {name} to be sent again", 0.3, lambda key=key: self._is_due(key))
+                yield Move(f"time for {name} to be sent again", 0.3, partial(self._is_due, key))
             if isinstance(held, dict) or ":outcome:" in name:
-                yield from self.fault("pause", f"{name} lapses", lambda key=key: self.lapse(key))
+                yield from self.fault("pause", f"{name} lapses", partial(self.lapse, key))
             else:
                 kind = "evict" if "~" in name else "expire"
-                yield from self.fault(kind, f"{name} is gone", lambda key=key: self.lapse(key))
+                yield from self.fault(kind, f"{name} is gone", partial(self.lapse, key))
         for message in self.broker:
             yield from self.fault(
-                "lose_message", f"message {message.number} is lost", lambda message=message: self.broker.remove(message)
+                "lose_message", f"message {message.number} is lost", partial(self.broker.remove, message)
             )
-            yield from self.fault(
-                "dup", f"message {message.number} comes twice", lambda message=message: self.requeue(message)
-            )
+            yield from self.fault("dup", f"message {message.number} comes twice", partial(self.requeue, message))
         if self.truth.server:
-            yield from self.fault("empty", "the server is emptied", lambda: self.empty(broker=False))
-            yield from self.fault("empty", "the server is emptied, the broker too", lambda: self.empty(broker=True))
+            yield from self.fault("empty", "the server is emptied", partial(self.empty, broker=False))
+            yield from self.fault("empty", "the server is emptied, the broker too", partial(self.empty, broker=True))
 
     def _is_due(self, key: bytes) -> None:
         self.client.hset(key, mapping={"resend_at": 0, "due_ms": 0})
@@ -368,4 +374,3 @@ class Direct:
 
     def calls(self, calls: list[Call]) -> list[Any]:
         return [self._fleet.execute(call) for call in calls]
-

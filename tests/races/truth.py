@@ -113,9 +113,9 @@ class Truth:
     def _check_flights(self, invocation: Invocation, before: dict[bytes, Any]) -> None:
         place = invocation.place()
         live, was = self.server.get(place.flight), before.get(place.flight)
-        if live is not None and place.retired(live[b"token"].decode()) in self.server:
-            if live[b"token"].decode() not in self.lost:
-                raise Violation("I2: a token is both live and retired")
+        token = live[b"token"].decode() if live is not None else ""
+        if place.retired(token) in self.server and token not in self.lost:
+            raise Violation("I2: a token is both live and retired")
         if live is None or was is None or live[b"token"] == was[b"token"]:
             return
         current = self.stamps(invocation)

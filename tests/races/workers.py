@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from taskcache.computing import new_owner
@@ -54,17 +55,15 @@ class Worker:
         for other in self.others:
             yield from other.moves()
         if self.main.leases():
-            yield Move(f"{self.name} renews", 1, self.main.beat_all)
+            yield Move(f"{self.name} renews", 0.4, self.main.beat_all)
         if self.own.leases():
-            yield Move(f"the child of {self.name} renews", 1, self.own.beat_all)
+            yield Move(f"the child of {self.name} renews", 0.4, self.own.beat_all)
         if self.message is not None:
             yield from fleet.fault("crash_worker", f"{self.name} is killed", self.kill)
 
     def _take_moves(self) -> Iterator[Move]:
         for message in self.fleet.broker:
-            yield Move(
-                f"{self.name} takes message {message.number}", 3, lambda message=message: self._take(message)
-            )
+            yield Move(f"{self.name} takes message {message.number}", 3, partial(self._take, message))
 
     def _take(self, message: Message) -> None:
         fleet = self.fleet
@@ -193,4 +192,3 @@ def until_wait(steps: Any) -> Actions:
             reply = yield step
         except BaseException as thrown:
             error = thrown
-

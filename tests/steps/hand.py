@@ -31,7 +31,7 @@ def usable(found: bytes | None, stamps: Sequence[bytes | None]) -> Landing | Ext
     return Landing(found[30:].decode(), None, 0)
 
 
-def opened(sealed: bytes) -> tuple[Landing, Extra]:
+def opened(sealed: bytes, token: str) -> tuple[Landing, Extra]:
     """What a flight delivered: a value, or an error."""
     if sealed == b"unreadable":
         raise UntrustedValue
@@ -78,7 +78,7 @@ class Hand:
         for reply in replies:
             step = self.now
             sent = [None] * (len(step.calls) - 1) + [reply] if isinstance(step, Calls) else reply
-            self._take(lambda sent=sent: self.steps.send(sent))  # type: ignore[misc]  # a lambda's default has no type
+            self._take(lambda sent=sent: self.steps.send(sent))
         return self
 
     def fail(self, error: BaseException) -> Hand:

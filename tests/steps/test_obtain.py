@@ -8,7 +8,7 @@ from taskcache.errors import ComputationLost, DispatchFailed, NoServer
 from taskcache.protocol.flight import Landing, Lead, obtain
 from taskcache.protocol.scripts import SCRIPTS
 from taskcache.protocol.steps import Launch, Wait
-from tests.steps.hand import KEY, MINE, NEW, OLD, STAMP, T1, T2, Hand, entry, errand
+from tests.steps.hand import KEY, MINE, NEW, OLD, STAMP, T1, Hand, entry, errand
 
 FOLLOW, LEAD, OUTDATED = [b"follow", T1.encode()], [b"lead", MINE.encode(), b"1000"], [b"outdated", T1.encode()]
 
@@ -191,10 +191,26 @@ def test_a_value_that_only_this_process_cannot_read_ends_with_a_reason() -> None
 
 
 def test_a_delivered_value_that_cannot_be_read_is_said_to_be_so() -> None:
-    """What came by wake-up and does not open is no miss: there is nothing to look for elsewhere."""
-    hand = begun(first=[None, NEW]).answer(FOLLOW)
+    """What the flight itself left and does not open is no miss: there is nothing to look for elsewhere."""
+    hand = begun(first=[None, NEW]).answer(FOLLOW, b"unreadable")
+    assert "GET" == hand.call().name
     with pytest.raises(ComputationLost, match="secret"):
         hand.answer(b"unreadable")
+
+
+def test_a_wake_up_that_cannot_be_read_makes_the_waiter_look_and_wait_on() -> None:
+    """Anybody may publish to an inbox: what cannot be opened is a hint to look, and nothing is there yet."""
+    hand = begun(first=[None, NEW]).answer(FOLLOW, b"unreadable", None)
+
+    assert Wait(T1, False) == hand.now
+    assert "value" == hand.answer(entry("value")).result.value
+
+
+def test_a_wake_up_that_cannot_be_read_may_come_when_the_entry_is_there() -> None:
+    """The look finds «read the entry», and the value is read there."""
+    hand = begun(first=[None, NEW]).answer(FOLLOW, b"unreadable", b"", [entry("value"), NEW])
+
+    assert "value" == hand.result.value
 
 
 def test_a_message_that_could_not_be_sent_ends_the_flight() -> None:

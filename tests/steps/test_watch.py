@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from taskcache.errors import ComputationLost, DispatchFailed, UnknownTask
+from taskcache.launcher import MessageMissing
 from taskcache.protocol.flight import Landing, Sighting, attend, watch
 from taskcache.protocol.scripts import SCRIPTS
 from taskcache.protocol.steps import Inquire, Launch, Pause, Wait
@@ -142,6 +143,21 @@ def test_celery_is_asked_about_what_stays_queued() -> None:
 def test_celery_is_not_asked_about_what_runs() -> None:
     """Its lease answers for it."""
     assert isinstance(Watched(launches=True).hand.answer(None, RUNNING).now, Pause)
+
+
+def test_a_message_that_is_missing_is_sent_again() -> None:
+    """Purged, or gone with a worker that had taken it; sent under the same token, so that it costs no second run."""
+    hand = Watched(launches=True).hand.answer(None, QUEUED, MessageMissing())
+
+    assert Launch(T1) == hand.now
+    assert Pause(T1, 1.0) == hand.fail(DispatchFailed("no broker")).now
+
+
+def test_the_message_of_a_retry_is_not_missed() -> None:
+    """It waits in its worker for its time, and sent again it would come too early."""
+    hand = Watched(launches=True).hand.answer(None, [b"flying", b"retrying", b""], MessageMissing())
+
+    assert Pause(T1, 1.0) == hand.now
 
 
 def test_a_reason_ends_the_flight_for_everybody() -> None:

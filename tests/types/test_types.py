@@ -57,6 +57,25 @@ async def use() -> None:
     assert entry is not None
     assert_type(entry.value, str)
 """,
+    "methods can be called": """
+class Shop:
+    @cache.cached(ignore=("self",))
+    def price(self, number: int) -> float: ...
+    @staticmethod
+    @cache.cached()
+    def weight(number: int) -> float: ...
+    @classmethod
+    @cache.cached()
+    def size(cls, number: int) -> float: ...
+    @cache.cache_async(ignore=("self",))
+    def report(self, number: int) -> float: ...
+shop = Shop()
+price: float = shop.price(7)
+shop.price.bust(7)
+size: float = Shop.size(7)
+weight: float = Shop.weight(7)
+report: Result[float] = shop.report(7)
+""",
     "cached_property is its value": """
 class Clock:
     @cache.cached_property()
@@ -128,16 +147,28 @@ assert_type(cache.with_options(timeout=5), Cache)
 
 # Each must be refused, with these words.
 WRONG = {
-    "a misspelt option": ("@cache.cached(timout=5)\ndef f() -> int: ...", "No overload variant"),
+    "a misspelt option": ("@cache.cached(timout=5)\ndef f() -> int: ...", "Unexpected keyword argument"),
     "an option of the wrong type": ('@cache.cached(timeout="5")\ndef f() -> int: ...', "No overload variant"),
-    "an option of cache_async on cached": ('@cache.cached(queue="q")\ndef f() -> int: ...', "No overload variant"),
-    "an option of Celery of the wrong type": ('@cache.cache_async(priority="high")\ndef f() -> int: ...', "No overload variant"),
+    "an option of cache_async on cached": (
+        '@cache.cached(queue="q")\ndef f() -> int: ...',
+        "Unexpected keyword argument",
+    ),
+    "an option of Celery of the wrong type": (
+        '@cache.cache_async(priority="high")\ndef f() -> int: ...',
+        "No overload variant",
+    ),
     "a wrong word": ('@cache.cached(on_cache_error="ignore")\ndef f() -> int: ...', "No overload variant"),
     "options by position": ("@cache.cached(None, 60)\ndef f() -> int: ...", "No overload variant"),
     "a wrong argument": ("@cache.cached()\ndef f(a: int) -> int: ...\nf('1')", 'incompatible type "str"'),
     "a missing argument": ("@cache.cached()\ndef f(a: int) -> int: ...\nf()", "Missing positional argument"),
-    "a wrong argument of a verb": ("@cache.cached()\ndef f(a: int) -> int: ...\nf.bust('1')", 'incompatible type "str"'),
-    "a wrong argument of a task": ("@cache.cache_async()\ndef f(a: int) -> int: ...\nf('1')", 'incompatible type "str"'),
+    "a wrong argument of a verb": (
+        "@cache.cached()\ndef f(a: int) -> int: ...\nf.bust('1')",
+        'incompatible type "str"',
+    ),
+    "a wrong argument of a task": (
+        "@cache.cache_async()\ndef f(a: int) -> int: ...\nf('1')",
+        'incompatible type "str"',
+    ),
     "a wrong value to put": ("@cache.cached()\ndef f(a: int) -> int: ...\nf.put('1', 1)", 'incompatible type "str"'),
     "a result taken for its value": (
         "@cache.cache_async()\ndef f(a: int) -> int: ...\nf(1) + 1",
@@ -159,14 +190,10 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     for name, source in sources.items():
         files[name].write_text(HEAD + source)
     options = ["--strict", "--disable-error-code=empty-body", "--disable-error-code=unused-ignore"]
-    printed, failure, _ = api.run(
-        [*options, "--no-error-summary", "--hide-error-context", f"--config-file={ROOT / 'pyproject.toml'}"]
-        + [f"--cache-dir={ROOT / '.mypy_cache'}", *map(str, files.values())]
-    )
+    options += ["--no-error-summary", "--hide-error-context", f"--config-file={ROOT / 'pyproject.toml'}"]
+    printed, failure, _ = api.run([*options, f"--cache-dir={folder / 'cache'}", *map(str, files.values())])
     assert not failure, failure
-    return {
-        name: "\n".join(line for line in printed.splitlines() if path.name in line) for name, path in files.items()
-    }
+    return {name: "\n".join(line for line in printed.splitlines() if path.name in line) for name, path in files.items()}
 
 
 @pytest.mark.parametrize("name", RIGHT)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
+import psutil
 import pytest
 import redis
 from celery import Celery
@@ -119,6 +120,8 @@ class Unbrokered:
 
     def __init__(self, redis_url: str, broker: str, name: str) -> None:
         self.app: Any = Celery("unbrokered", broker=broker, backend="disabled://", set_as_current=False)
+        # What the user says counts; without a word it is five seconds.
+        self.app.conf.broker_transport_options = {"socket_timeout": 1}
         self.cache = Cache(redis_url, name="unbrokered", app=self.app)
         self.runs: list[str] = []
 
@@ -146,6 +149,7 @@ def unbrokered(
 
 def test_a_broker_that_is_away_is_told_in_time(unbrokered: Unbrokered, client: redis.Redis) -> None:
     """DispatchFailed names the broker, within seconds; the flight is over, so nobody waits for it."""
+    unbrokered.app.conf.broker_transport_options = {}
     began = time.monotonic()
     with pytest.raises(DispatchFailed, match=r"broker redis://.*127.0.0.1.*check broker_url"):
         unbrokered.raises(21)
@@ -282,8 +286,6 @@ def test_an_abandoned_task_is_revoked_where_asked_to(shop: ModuleType, limits: s
     shop.ledger.wait_runs(name)
     pid = shop.ledger.pids(name)[0]
     result.cancel()
-
-    import psutil
 
     wait_until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie", "the body's end", LONG)
     shop.ledger.open(name)

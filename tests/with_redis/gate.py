@@ -41,11 +41,38 @@ class Gate:
         self._opened.set()
 
 
+class Counter:
+    """A function's body that gives how often it ran."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+
+    def __call__(self) -> int:
+        self.runs += 1
+        return self.runs
+
+
 @contextmanager
 def threads(count: int) -> Iterator[Callable[[Callable[[], T]], Future[T]]]:
     """Give a function that runs another in a thread of its own and returns its future."""
     with ThreadPoolExecutor(count) as pool:
         yield pool.submit
+
+
+class Renewals:
+    """Counts how often the time left of a key went up again."""
+
+    def __init__(self, left_ms: Callable[[], int]) -> None:
+        self._left_ms = left_ms
+        self.count = 0
+        self.least = self._last = left_ms()
+
+    def look(self) -> int:
+        """Look once more and give the count."""
+        now = self._left_ms()
+        self.count += now > self._last
+        self.least, self._last = min(self.least, now), now
+        return self.count
 
 
 def importable(cls: type[T]) -> type[T]:

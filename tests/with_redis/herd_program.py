@@ -26,8 +26,9 @@ class Herd:
     def count(self, what: str) -> int:
         """Add one to a counter of this herd, and give its new value."""
         with self.counters.pipeline() as pipeline:
-            value: int = pipeline.incr(f"herd:{what}").expire(f"herd:{what}", 600).execute()[0]
-        return value
+            pipeline.incr(f"herd:{what}")
+            pipeline.expire(f"herd:{what}", 600)
+            return int(pipeline.execute()[0])
 
     def look(self, what: str) -> int:
         """The value of a counter."""

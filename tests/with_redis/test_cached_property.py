@@ -77,10 +77,10 @@ def test_on_the_class_it_is_itself(cache: Cache) -> None:
     """`Clock.now` is the property, with its documentation and its function's verbs."""
     cls = clock_class(cache)
     clock = cls()
-    clock.now
+    first = clock.now
 
     assert ("now", "The time.") == (cls.now.__name__, cls.now.__doc__)
-    assert 1 == cls.now.function.peek(clock).value
+    assert first == cls.now.function.peek(clock).value
 
 
 def test_an_object_with_identity_shares_its_value(cache: Cache) -> None:
@@ -155,7 +155,7 @@ def test_slots_without_identity_are_refused_with_the_cure(cache: Cache) -> None:
             return 1
 
     with pytest.raises(UncacheableArgument, match=r"__cache_key__.*_taskcache_token"):
-        Clock().now
+        _ = Clock().now
 
 
 def test_slots_with_identity_need_no_place(cache: Cache) -> None:
@@ -248,12 +248,12 @@ def test_a_subclass_has_its_parents_property(cache: Cache) -> None:
     """An inherited property works, and `super()` reaches the parent's."""
     base = clock_class(cache)
 
-    class Child(base):  # type: ignore[misc]  # made by a function
+    class Child(base):  # type: ignore[misc,valid-type]  # made by a function
         @cache.cached_property()
         def now(self) -> int:
             return int(super().now) + 100
 
-    class Plain(base):  # type: ignore[misc]  # made by a function
+    class Plain(base):  # type: ignore[misc,valid-type]  # made by a function
         pass
 
     assert (101, 1) == (Child().now, Plain().now)

@@ -20,7 +20,7 @@ import pytest
 
 from taskcache import Cache
 from tests.nodes.waiting import wait_until
-from tests.with_redis.gate import Gate, threads, wait_for_followers
+from tests.with_redis.gate import Gate, Renewals, threads, wait_for_followers
 
 ROOT = Path(__file__).parents[2]
 
@@ -222,12 +222,15 @@ def test_a_child_of_a_process_that_waits_can_call_and_wait(cache: Cache, gate: G
             return slow(2), slow(3), seen[0]
 
         waiting, ready = os.pipe()
-        opener = run(lambda: None)
-        watcher = threading.Thread(target=lambda: (os.read(waiting, 1), gate.open()))
+
+        def open_when_told() -> None:
+            os.read(waiting, 1)
+            gate.open()
+
+        watcher = threading.Thread(target=open_when_told)
         watcher.start()
         found = in_child(child)
         watcher.join(30)
-        opener.result()
         os.close(waiting)
         os.close(ready)
 
@@ -243,20 +246,13 @@ def test_a_child_keeps_its_own_leases(redis_url: str, cache_name: str) -> None:
             if number:
                 flight = cache.make_key(slow.key_for(number))
                 client = cache.station.server.client
-                leases: list[int] = []
-                wait_until(
-                    lambda: leases.append(client.pttl(f"{{{flight}}}:flight")) or _rises(leases) >= 8,
-                    "eight renewals",
-                )
+                renewals = Renewals(lambda: int(client.pttl(f"{{{flight}}}:flight")))
+                wait_until(lambda: renewals.look() >= 8, "eight renewals")
             return os.getpid()
 
         slow(0)
 
         assert os.getpid() != in_child(lambda: slow(1)) == slow(1)
-
-
-def _rises(numbers: list[int]) -> int:
-    return sum(later > earlier for earlier, later in zip(numbers, numbers[1:], strict=False))
 
 
 def test_a_child_of_an_event_loop_has_loops_of_its_own(cache: Cache) -> None:

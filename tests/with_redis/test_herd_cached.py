@@ -17,7 +17,7 @@ import redis
 from taskcache import Cache
 from tests.nodes import guard
 from tests.nodes.waiting import wait_until
-from tests.with_redis.gate import Gate, threads, wait_for_followers
+from tests.with_redis.gate import Gate, Renewals, threads, wait_for_followers
 
 ROOT = Path(__file__).parents[2]
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -145,14 +145,10 @@ def test_a_leader_that_takes_longer_than_its_lease_keeps_it(redis_url: str, cach
         wait_for_followers(cache, 1)
         with redis.Redis.from_url(redis_url) as client:
             (flight,) = client.keys("*:flight")
-            seen: list[int] = []
             # Three leases' worth of beats: the remaining time goes down and up again.
-            wait_until(lambda: seen.append(client.pttl(flight)) or _rises(seen) >= 15, "15 renewals", timeout=30)
+            renewals = Renewals(lambda: client.pttl(flight))
+            wait_until(lambda: renewals.look() >= 15, "15 renewals", timeout=30)
         gate.open()
 
         assert (1, 1, 1) == (leader.result(30), follower.result(30), gate.visits)
-        assert min(seen) > 0
-
-
-def _rises(numbers: list[int]) -> int:
-    return sum(later > earlier for earlier, later in zip(numbers, numbers[1:], strict=False))
+        assert renewals.least > 0

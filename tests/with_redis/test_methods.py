@@ -263,7 +263,8 @@ def test_an_inherited_method_is_one_function(cache: Cache, runs: Runs) -> None:
     class Bakery(Shop):
         @cache.cached()
         def price(self, number: int) -> int:
-            return super().price(number) + 100
+            price: int = super().price(number)
+            return price + 100
 
     assert (1, 102, 102) == (Shop("a").price(7), Bakery("a").price(7), Bakery("a").price(7))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 from typing import Any
 
@@ -11,7 +12,7 @@ import redis
 
 from taskcache import Cache
 from tests.nodes.waiting import wait_until
-from tests.with_redis.near import bring_near, is_near, near_of, reads, reads_of
+from tests.with_redis.near import bring_near, is_near, near_of, reads, reads_of, tracking_clients
 
 
 class Shop:
@@ -200,3 +201,30 @@ def test_a_near_function_travels_by_value(cache: Cache, protocol: int) -> None:
     again = pickle.loads(cloudpickle.dumps(twice, protocol=protocol))
 
     assert (14, 14, type(twice)) == (twice(7), again(7), type(again))
+
+
+def test_functions_with_options_for_one_call_leave_nothing_behind(cache: Cache) -> None:
+    """`fn.with_options(...)(x)` again and again: what was made for a call goes with it."""
+    twice = decorated(cache)
+    bring_near(cache, twice, 7)
+    for _ in range(50):
+        options = twice.with_options(near=60)
+        assert [14] * 3 == [options(7) for _ in range(3)]
+    del options
+    gc.collect()
+
+    assert 2 >= len(near_of(cache).stamp(twice.stamp).fronts)
+    assert 14 == twice(7)
+
+
+def test_a_cache_that_is_forgotten_stops_listening(redis_url: str, cache_name: str, client: redis.Redis) -> None:
+    """Nobody has to close it."""
+    its_client = redis.Redis.from_url(redis_url)
+    cache = Cache(its_client, cache_name, 60)
+    twice = decorated(cache)
+    twice.put(14, 7)
+    bring_near(cache, twice, 7)
+    assert 1 == len(tracking_clients(client))
+    del cache, twice
+    wait_until(lambda: gc.collect() >= 0 and not tracking_clients(client), "the connection to be closed")
+    its_client.close()

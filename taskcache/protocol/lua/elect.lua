@@ -2,7 +2,12 @@
 -- ARGS token seen stamps outdated inbox owner lease_ms:int resend_ms:int
 -- REPLY hit envelope | follow token | outdated token | lead token now_ms
 -- `retired` is the name for `outdated`; `owner` is empty when a queue will run it. Time is the server's.
-local id = redis.call('GETRANGE', entry, 0, 17)
+local id = redis.pcall('GETRANGE', entry, 0, 17)
+if type(id) == 'table' then
+  -- Of another type, so nobody of us wrote it: publish replaces it.
+  if not id.err:find('WRONGTYPE', 1, true) then return id end
+  id = ''
+end
 if id ~= '' and id ~= seen then
   return {'hit', redis.call('GET', entry)}
 end

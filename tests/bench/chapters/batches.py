@@ -46,7 +46,11 @@ def _reads(ground: Ground, client: Any, caches: dict[str, Any], data: Data) -> I
         "MGET + loads": code("[loads(value) for value in mget(keys)]", loads=loads, mget=client.mget, keys=raw_keys),
         "MGET + blake2b + loads": code(
             "[(mac(value, key=key, digest_size=16).digest(), loads(value)) for value in mget(keys)]",
-            **{"mac": blake2b, "key": SECRET.encode(), "loads": loads, "mget": client.mget, "keys": raw_keys},
+            mac=blake2b,
+            key=SECRET.encode(),
+            loads=loads,
+            mget=client.mget,
+            keys=raw_keys,
         ),
     }
     for name, cache in caches.items():

@@ -16,6 +16,7 @@ from tests.bench.measure import Variant, code, rotate
 from tests.bench.processes import Program
 
 Points = dict[str, list[tuple[float, float]]]
+Variants = dict[str, dict[float, Variant]]
 MICROSECONDS = 1e6
 
 
@@ -57,71 +58,85 @@ def _rate(ground: Ground, kind: str, count: int) -> float:
 
 
 def _sizes(ground: Ground) -> Points:
-    points: Points = {}
+    variants: Variants = {"taskcache": {}, "redis-py `r.get`": {}}
     with ExitStack() as stack:
         client: Any = stack.enter_context(ground.client())
         cache = stack.enter_context(ours(ground))
         for size in ground.scale.curve_bytes:
             value = random.Random(2).randbytes(size)
-            client.set("raw:bytes", value, ex=HOUR_S)
+            client.set(f"raw:{size}", value, ex=HOUR_S)
             call = cache.cached(name=f"bytes {size}", version=1)(named("bytes", value))
             assert value == call(42, "hello") == call(42, "hello")
-            variants = {
-                "taskcache": code("call(42, 'hello')", call=call),
-                "redis-py `r.get`": code("get('raw:bytes')", get=client.get),
-            }
-            _add(ground, points, size, variants)
-    return points
+            variants["taskcache"][size] = code("call(42, 'hello')", call=call)
+            variants["redis-py `r.get`"][size] = code("get(key)", get=client.get, key=f"raw:{size}")
+        return _rotated(ground, variants)
 
 
 def _keys(ground: Ground) -> Points:
     """One call among many that are stored; and calls all over them, which find nothing warm anywhere."""
     points: Points = {}
-    with ours(ground) as cache:
+    with ours(ground) as cache, ground.client() as client:
         call = cache.cached(name="keys of a curve", version=1)(named("keys of a curve", SMALL))
         call(0, "hello")
-        stored = 0
+        # Unsigned, an entry says nothing of its arguments: copies of one are quicker than computing all.
+        entry: Any = client.get(cache.make_key(call.key_for(0, "hello")))
+        stored = 1
         for count in ground.scale.curve_keys:
-            call.warm([(number, "hello") for number in range(stored, count)])
-            stored = count
+            for first in range(stored, count, 1000):
+                with client.pipeline(transaction=False) as pipeline:
+                    for number in range(first, min(first + 1000, count)):
+                        pipeline.set(cache.make_key(call.key_for(number, "hello")), entry, ex=HOUR_S)
+                    pipeline.execute()
+            stored = max(stored, count)
             numbers = itertools.cycle(random.Random(3).choices(range(count), k=10_000))
             variants = {
                 "always the same call": code("call(0, 'hello')", call=call),
                 "calls all over": code("call(next(numbers), 'hello')", call=call, numbers=numbers),
             }
-            _add(ground, points, count, variants)
+            computed = call.stats()["computed"]
+            for name, seconds in rotate(variants, *_effort(ground)).medians().items():
+                points.setdefault(name, []).append((count, seconds * MICROSECONDS))
+            assert computed == call.stats()["computed"], "something was not stored"
     return points
 
 
 def _tags(ground: Ground) -> Points:
     """Each tag is one more stamp, read in the same round trip."""
-    points: Points = {}
+    variants: Variants = {"taskcache": {}}
     with ours(ground) as cache:
         for count in ground.scale.curve_tags:
             tags = tuple(f"tag{number}" for number in range(count))
             call = cache.cached(name=f"tags {count}", version=1, tags=tags)(named("tags", SMALL))
             assert SMALL == call(42, "hello") == call(42, "hello")
-            _add(ground, points, count, {"taskcache": code("call(42, 'hello')", call=call)})
-    return points
+            variants["taskcache"][count] = code("call(42, 'hello')", call=call)
+        return _rotated(ground, variants)
 
 
 def _functions(ground: Ground) -> Points:
     """Many functions in turn, each with one call."""
-    points: Points = {}
+    variants: Variants = {"taskcache": {}}
     with ours(ground) as cache:
+        calls = [
+            cache.cached(name=f"function {number}", version=1)(named(f"function {number}", SMALL))
+            for number in range(max(ground.scale.curve_functions))
+        ]
+        for call in calls:
+            assert SMALL == call(42, "hello") == call(42, "hello")
         for count in ground.scale.curve_functions:
-            calls = [
-                cache.cached(name=f"function {number}", version=1)(named(f"function {number}", SMALL))
-                for number in range(count)
-            ]
-            for call in calls:
-                assert SMALL == call(42, "hello") == call(42, "hello")
-            variant = code("next(calls)(42, 'hello')", calls=itertools.cycle(calls))
-            _add(ground, points, count, {"taskcache": variant})
+            turn = itertools.cycle(calls[:count])
+            variants["taskcache"][count] = code("next(calls)(42, 'hello')", calls=turn)
+        return _rotated(ground, variants)
+
+
+def _rotated(ground: Ground, variants: Variants) -> Points:
+    """All points in one rotation: a curve whose points were measured one after the other draws the load of the machine."""
+    flat = {(name, x): variant for name, of in variants.items() for x, variant in of.items()}
+    times = rotate({repr(place): variant for place, variant in flat.items()}, *_effort(ground)).medians()
+    points: Points = {}
+    for name, x in flat:
+        points.setdefault(name, []).append((x, times[repr((name, x))] * MICROSECONDS))
     return points
 
 
-def _add(ground: Ground, points: Points, x: float, variants: dict[str, Variant]) -> None:
-    times = rotate(variants, max(2, ground.scale.rounds // 3), ground.scale.batch_s)
-    for name, seconds in times.medians().items():
-        points.setdefault(name, []).append((x, seconds * MICROSECONDS))
+def _effort(ground: Ground) -> tuple[int, float]:
+    return max(2, ground.scale.rounds // 3), ground.scale.batch_s

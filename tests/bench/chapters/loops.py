@@ -55,6 +55,7 @@ def _measured(ground: Ground, loop: asyncio.AbstractEventLoop) -> Iterator[Outco
     finally:
         for close in closers:
             loop.run_until_complete(_awaited(close))
+        cache.close()
 
 
 async def _filled(client: Any, asked: list[Asked], many: int) -> None:
@@ -85,7 +86,7 @@ def _all_at_once(ground: Ground, loop: asyncio.AbstractEventLoop, asked: dict[st
 
     # The default client would raise MaxConnectionsError here.
     variants = {name: coroutine(loop, many(ask)) for name, ask in asked.items() if name != "redis.asyncio"}
-    times = rotate(variants, max(2, ground.scale.rounds // 4), ground.scale.batch_s)
+    times = rotate(variants, max(2, ground.scale.rounds // 5), ground.scale.batch_s)
     base = "redis.asyncio, pool of 50"
     seconds = {name: median / ground.scale.many for name, median in times.medians().items()}
     yield budget("async.many", times.speedup("taskcache", base), seconds=seconds)

@@ -24,7 +24,7 @@ KINDS = {"small": SMALL, "10 KB": PAGE}
 
 
 def imports(ground: Ground) -> Iterator[Outcome]:
-    """Seconds that the statement takes in a fresh process, by turns; all files were compiled and read before."""
+    """The time the statement takes in a fresh process, by turns; all files were compiled and read before."""
     modules = ("taskcache", "redis")
     for module in modules:
         _import_s(module)

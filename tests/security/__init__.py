@@ -1,0 +1,1 @@
+"""This is where somebody means us harm: forged bytes, stolen messages, missing rights, and eyes on our logs."""

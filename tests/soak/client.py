@@ -1,0 +1,267 @@
+"""
+This is where one client of the soak calls, waits and invalidates, and judges every answer it gets.
+
+    python -m tests.soak.client NUMBER KIND SEED REPORT
+
+It stops when its standard input ends. Each line of the report is a fact: a violation at once, counts at the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import sys
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from taskcache import NotReady, gather
+from taskcache.errors import TaskCacheError
+from tests.soak.app import EVERY, QUEUED, Failed, Value, cache, here_async, page, tag_of, truth
+from tests.soak.words import BOUND_S, CLIENTS, SOURCES
+
+THREADS = 4
+COROUTINES = 16
+
+
+class Client:
+    """What this process has done and seen."""
+
+    def __init__(self, number: int, seed: int, report: Path) -> None:
+        self.number = number
+        self.draw = random.Random(seed)
+        self.counts: Counter[str] = Counter()
+        self.under_way: dict[int, tuple[str, float, int]] = {}
+        self.slowest = 0.0
+        self._report = report.open("a")
+        self._lock = threading.Lock()
+        self._next = 0
+        # One writer for each source, so that versions and floors never go back.
+        self.own = [source for source in range(SOURCES) if source % CLIENTS == number]
+
+    def say(self, **fact: Any) -> None:
+        with self._lock:
+            self._report.write(json.dumps({"client": self.number, "pid": os.getpid(), **fact}) + "\n")
+            self._report.flush()
+
+    # -- one call, judged
+
+    def begin(self, what: str) -> int:
+        with self._lock:
+            self._next += 1
+            self.under_way[self._next] = (what, time.monotonic(), threading.get_ident())
+            return self._next
+
+    def ended(self, number: int, error: BaseException | None) -> None:
+        what, began, _ = self.under_way.pop(number)
+        seconds = time.monotonic() - began
+        self.slowest = max(self.slowest, seconds)
+        self.counts[what] += 1
+        if isinstance(error, NotReady):
+            self.say(violation=f"lost wait: {what} had not ended after {seconds:.1f} s: {error}")
+        elif error is not None:
+            self.counts[type(error).__name__] += 1
+            if not isinstance(error, TaskCacheError | Failed):
+                told = "".join(traceback.format_exception(error))[-3000:]
+                self.say(violation=f"untyped error: {what} ended with {error!r}", trace=told)
+
+    def floor(self, source: int) -> int:
+        """The version that every call which begins now has to see."""
+        return int(truth.get(f"floor:{source}") or 0)
+
+    def check(self, what: str, source: int, floor: int, value: Value) -> None:
+        if value[0] != source:
+            self.say(violation=f"wrong value: {what} of {source} gave {value}")
+        elif value[1] < floor:
+            self.say(violation=f"stale read: {what} of {source} gave version {value[1]} after {floor} was invalidated")
+
+    def check_error(self, what: str, source: int, floor: int, error: BaseException) -> None:
+        if isinstance(error, Failed):
+            self.check(f"{what} (error)", source, floor, [error.source, error.version])
+
+    # -- what is done in threads
+
+    def read(self) -> None:
+        function, source = self.draw.choice(EVERY[:-1]), self.draw.randrange(SOURCES)
+        floor = self.floor(source)
+        number = self.begin(function.__name__)
+        try:
+            value = function(source)
+            if function in QUEUED:
+                value = value(timeout=BOUND_S)
+            self.check(function.__name__, source, floor, value)
+        except Exception as error:
+            self.check_error(function.__name__, source, floor, error)
+            self.ended(number, error)
+        else:
+            self.ended(number, None)
+
+    def _judged(self, what: str, act: Callable[[], Any]) -> None:
+        number = self.begin(what)
+        try:
+            act()
+        except Exception as error:
+            self.ended(number, error)
+        else:
+            self.ended(number, None)
+
+    def many(self) -> None:
+        sources = self.draw.sample(range(SOURCES), 5)
+        floors = [self.floor(source) for source in sources]
+
+        def act() -> None:
+            results = page.map(sources) if self.draw.random() < 0.5 else gather([page(each) for each in sources])
+            for source, floor, value in zip(sources, floors, results(timeout=BOUND_S), strict=True):
+                self.check("many", source, floor, value)
+
+        self._judged("many", act)
+
+    def by_id(self) -> None:
+        source = self.draw.randrange(SOURCES)
+        floor = self.floor(source)
+
+        def act() -> None:
+            result = self.draw.choice(QUEUED)(source)
+            self.check("by id", source, floor, cache.result(result.id)(timeout=BOUND_S))
+
+        self._judged("by id", act)
+
+    def cancel(self) -> None:
+        source = self.draw.randrange(SOURCES)
+
+        def act() -> None:
+            result = self.draw.choice(QUEUED)(source)
+            result(block=False, default=None)
+            result.cancel()
+
+        self._judged("cancel", act)
+
+    def write(self) -> None:
+        """Change a source, invalidate what was made of it, and only then say how far that is done."""
+        source = self.draw.choice(self.own)
+
+        def act() -> None:
+            version = int(truth.incr(f"version:{source}"))
+            how = self.draw.choice(("bust", "tag", "all", "put"))
+            for function in EVERY:
+                if how == "put":
+                    function.put([source, version], source)
+                elif how == "all":
+                    function.bust_all()
+                elif how == "bust" or function not in (page, here_async):
+                    function.bust(source)
+            if how == "tag":
+                cache.invalidate(tag_of(source))
+            truth.set(f"floor:{source}", version)
+
+        self._judged("write", act)
+
+    def work(self, stop: threading.Event) -> None:
+        acts = (*[self.read] * 12, *[self.write] * 2, self.many, self.by_id, self.cancel)
+        while not stop.is_set():
+            self.draw.choice(acts)()
+
+    # -- what is done in coroutines
+
+    async def await_one(self) -> None:
+        function, source = self.draw.choice((*QUEUED, here_async)), self.draw.randrange(SOURCES)
+        floor = await asyncio.to_thread(self.floor, source)
+        number = self.begin(f"await {function.__name__}")
+        try:
+            if function in QUEUED:
+                result = await function.aio(source)
+                value = await result.wait(timeout=BOUND_S)
+            else:
+                value = await asyncio.wait_for(function(source), BOUND_S)
+            self.check(f"await {function.__name__}", source, floor, value)
+        except asyncio.TimeoutError:
+            self.ended(number, NotReady("await"))
+        except Exception as error:
+            self.check_error(f"await {function.__name__}", source, floor, error)
+            self.ended(number, error)
+        else:
+            self.ended(number, None)
+
+    async def await_and_leave(self) -> None:
+        """A coroutine that is cancelled while it waits."""
+        source = self.draw.randrange(SOURCES)
+        task = asyncio.ensure_future(here_async(source))
+        await asyncio.wait([task], timeout=self.draw.random() / 20)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        self.counts["await and leave"] += 1
+
+    async def work_in_loop(self, stop: threading.Event) -> None:
+        async def one() -> None:
+            while not stop.is_set():
+                draw = self.draw.random()
+                if draw < 0.8:
+                    await self.await_one()
+                elif draw < 0.9:
+                    await self.await_and_leave()
+                else:
+                    await asyncio.to_thread(self.draw.choice((self.write, self.cancel)))
+
+        await asyncio.gather(*(one() for _ in range(COROUTINES)))
+
+    # -- its end
+
+    def stuck(self) -> list[str]:
+        """Calls that have taken longer than any may, each told once."""
+        late = []
+        frames = sys._current_frames()
+        for number, (what, began, thread) in list(self.under_way.items()):
+            if time.monotonic() - began > BOUND_S + 15:
+                frame = frames.get(thread)
+                stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
+                self.under_way[number] = (what, float("inf"), thread)
+                late.append(f"lost wait: {what} has not ended in {BOUND_S + 15:g} s\n{stack[-2500:]}")
+        return late
+
+    def resources(self) -> dict[str, Any]:
+        names = Counter(thread.name.rstrip("0123456789-_() ") for thread in threading.enumerate())
+        return {"threads": dict(names), "fds": psutil.Process().num_fds()}
+
+
+def main() -> None:
+    """Work until the standard input ends, then end every wait and tell what is left."""
+    number, kind, seed, report = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), Path(sys.argv[4])
+    client, stop = Client(number, seed, report), threading.Event()
+    before = client.resources()
+    if kind == "asyncio":
+        workers = [threading.Thread(target=lambda: asyncio.run(client.work_in_loop(stop)), name="load")]
+    else:
+        workers = [threading.Thread(target=client.work, args=(stop,), name="load") for _ in range(THREADS)]
+    for worker in workers:
+        worker.start()
+
+    def listen() -> None:
+        sys.stdin.read()
+        stop.set()
+
+    threading.Thread(target=listen, name="stdin", daemon=True).start()
+    client.say(ready=True)
+    while any(worker.is_alive() for worker in workers):
+        workers[0].join(0.5)
+        for worker in workers:
+            worker.join(0.0)
+        for late in client.stuck():
+            client.say(violation=late)
+            stop.set()
+    during = client.resources()
+    cache.close()
+    client.say(counts=dict(client.counts), slowest=client.slowest, before=before, during=during)
+    waits = cache.station.waiting()
+    client.say(after=client.resources(), waits=waits)
+
+
+if __name__ == "__main__":
+    main()

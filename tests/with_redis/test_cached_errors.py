@@ -1,0 +1,163 @@
+"""This is where a cached function fails, is interrupted, or asks for itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from taskcache import Cache
+from tests.with_redis.gate import Counter, Gate, threads, wait_for_followers
+
+
+def test_an_error_reaches_the_caller_and_is_not_stored(cache: Cache, counter: Counter) -> None:
+    """The error is the function's own; the next call computes again."""
+
+    @cache.cached()
+    def f() -> int:
+        if counter() == 1:
+            raise LookupError("nothing there")
+        return counter.runs
+
+    with pytest.raises(LookupError, match="nothing there"):
+        f()
+    assert (2, 2) == (f(), f())
+
+
+def test_an_error_reaches_everybody_who_waits(cache: Cache, gate: Gate) -> None:
+    """Followers get the leader's error with its type and message, not a run of their own."""
+
+    @cache.cached()
+    def f() -> int:
+        gate.pass_first()
+        raise LookupError("nothing there")
+
+    with threads(5) as run:
+        leader = run(f)
+        gate.wait_reached()
+        followers = [run(f) for _ in range(4)]
+        wait_for_followers(cache, 4)
+        gate.open()
+        errors = [caller.exception(30) for caller in (leader, *followers)]
+
+    assert [(LookupError, "nothing there")] * 5 == [(type(error), str(error)) for error in errors]
+    assert 1 == gate.visits
+
+
+def test_followers_see_where_it_failed(cache: Cache, gate: Gate) -> None:
+    """The cause of a follower's error is the leader's traceback."""
+
+    @cache.cached()
+    def f() -> int:
+        gate.pass_first()
+        return 1 // 0
+
+    with threads(2) as run:
+        leader = run(f)
+        gate.wait_reached()
+        follower = run(f)
+        wait_for_followers(cache, 1)
+        gate.open()
+        error = follower.exception(30)
+
+    assert isinstance(leader.exception(), ZeroDivisionError)
+    assert isinstance(error, ZeroDivisionError)
+    assert "return 1 // 0" in str(error.__cause__)
+
+
+def test_an_interrupted_leader_is_followed_by_another(cache: Cache, gate: Gate) -> None:
+    """KeyboardInterrupt in the leader is nobody else's: a follower computes at once, not after the lease."""
+
+    @cache.cached()
+    def f() -> int:
+        if gate.pass_first() == 1:
+            raise KeyboardInterrupt
+        return gate.visits
+
+    with threads(3) as run:
+        leader = run(f)
+        gate.wait_reached()
+        followers = [run(f) for _ in range(2)]
+        wait_for_followers(cache, 2)
+        gate.open()
+
+        assert isinstance(leader.exception(30), KeyboardInterrupt)
+        # Shorter than the lease, let alone its end and the grace after it.
+        assert [2, 2] == [follower.result(4) for follower in followers]
+
+
+def test_an_interrupted_follower_leaves_the_others_alone(cache: Cache, gate: Gate) -> None:
+    """Ctrl-C while waiting ends this wait only."""
+    import signal
+    import threading
+
+    @cache.cached()
+    def f() -> int:
+        return gate.pass_first()
+
+    main = threading.main_thread().ident
+    assert main == threading.get_ident()
+
+    def interrupt() -> None:
+        wait_for_followers(cache, 2)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    with threads(3) as run:
+        leader = run(f)
+        gate.wait_reached()
+        other = run(f)
+        interrupted = run(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            f()
+        interrupted.result(30)
+        gate.open()
+
+        assert (1, 1, 1) == (leader.result(30), other.result(30), f())
+
+
+def test_a_function_may_call_itself(cache: Cache, counter: Counter) -> None:
+    """Recursion with other arguments is cached at each level."""
+
+    @cache.cached()
+    def fibonacci(n: int) -> int:
+        counter()
+        return n if n < 2 else fibonacci(n - 1) + fibonacci(n - 2)
+
+    assert (832040, 31) == (fibonacci(30), counter.runs)
+
+
+def test_a_function_that_asks_for_itself_does_not_wait_for_itself(cache: Cache, counter: Counter) -> None:
+    """Same-key recursion computes without the cache and is not stored; the outer value is."""
+
+    @cache.cached()
+    def f(number: int) -> str:
+        return "inner" if counter() > 1 else f(number) + " in outer"
+
+    assert ("inner in outer", "inner in outer", 2) == (f(1), f(1), counter.runs)
+
+
+def test_two_functions_may_call_each_other(cache: Cache, counter: Counter) -> None:
+    """A circle over two keys ends as well."""
+
+    @cache.cached()
+    def even(number: int) -> str:
+        return "stop" if counter() > 4 else odd(number)
+
+    @cache.cached()
+    def odd(number: int) -> str:
+        return even(number)
+
+    assert "stop" == even(1)
+
+
+def test_a_thread_of_the_body_is_somebody_else(cache: Cache, counter: Counter) -> None:
+    """What a body hands to another thread without its context waits like everybody; other keys work."""
+
+    @cache.cached()
+    def part(number: int) -> int:
+        return number * 10
+
+    @cache.cached()
+    def whole() -> list[int]:
+        with threads(3) as run:
+            return [each.result(30) for each in [run(lambda number=number: part(number)) for number in range(3)]]  # type: ignore[misc]  # a lambda's default has no type
+
+    assert [0, 10, 20] == whole()
