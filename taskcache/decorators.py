@@ -120,9 +120,15 @@ class NearFunction(CachedFunction[P, R]):
         self._answer_with(self._first)
 
     def _first(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """The first call, which finds the server. With the next comes a front: for one call it is not worth making."""
+        """The first call, which finds the server."""
+        answer = super().__call__(*args, **kwargs)
+        self._answer_with(self._second)
+        return answer
+
+    def _second(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """The second call, with which a front comes; for a single call it is not worth making."""
         far = super().__call__
-        if self._hits is not None and front_of(self, far, self._answer_with) is None:
+        if self.cache.is_open and front_of(self, far, self._answer_with) is None:
             self._answer_with(far)
         return far(*args, **kwargs)
 

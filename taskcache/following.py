@@ -130,7 +130,7 @@ def leave(station: Station, pending: Pending, revoke: bool) -> None:
 
 
 def write_id(invocation: Invocation, token: str) -> str:
-    """A result's id: what another process needs to find it, and nothing about arguments but their key."""
+    """A result's id: what another process needs to find it; of the arguments only their key, and what its tags show."""
     packed = msgspec.msgpack.encode((invocation.key, invocation.label, invocation.tags, token))
     return base64.urlsafe_b64encode(packed).decode().rstrip("=")
 

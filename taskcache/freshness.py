@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import Enum, auto
 
-from taskcache.codec.envelope import Envelope
+from taskcache.codec.envelope import STAMP_BYTES, Envelope
 
 
 class Verdict(Enum):
@@ -33,4 +33,6 @@ def judge(envelope: Envelope, stamps: Sequence[bytes | None]) -> Verdict:
     if current == envelope.stamps:
         return Verdict.FRESH
     # An entry has either the stamps of its call or more; fewer means that the function's tags were changed by a deploy.
-    return Verdict.MORE if envelope.stamps.startswith(current) else Verdict.INVALID
+    # Stamps that nobody of us wrote may have any length, and even an empty one is what every entry begins with.
+    is_whole = len(current) == STAMP_BYTES * len(stamps)
+    return Verdict.MORE if is_whole and envelope.stamps.startswith(current) else Verdict.INVALID

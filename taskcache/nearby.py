@@ -135,11 +135,11 @@ def near_hits_of(function: Function[Any, Any]) -> Hits | None:
 def front_of(
     function: Function[Any, Any], far: Callable[..., Any], install: Callable[[Callable[..., Any]], None]
 ) -> Front | None:
-    """A front for the calls of a function, where there can be one: plain parameters, no tags, nothing to be timed."""
+    """A front for the calls of a function, where there can be one: parameters with names, nothing to be timed."""
     near, binding = _near_of(function), function.binding
     if near is None or binding is None or not fits(binding) or function.origin.is_coroutine:
         return None
-    if function.options.tags != () or function.options.metrics:
+    if function.options.metrics:
         return None
     return Front(
         near,

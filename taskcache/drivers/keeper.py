@@ -12,7 +12,7 @@ from taskcache.drivers import threads
 from taskcache.drivers.dispatch import Dispatch, Told
 from taskcache.drivers.inbox import Inbox
 from taskcache.drivers.pending import Pending
-from taskcache.drivers.topology import Server
+from taskcache.drivers.topology import Obstructed, Server
 from taskcache.errors import NoServer
 from taskcache.events import logger
 from taskcache.launcher import Launcher
@@ -260,6 +260,8 @@ class Keeper:
             return []
         try:
             replies = self._server.calls(calls)
+        except Obstructed as error:
+            return [self._ask_alone(job, error) for job in jobs]
         except NoServer as error:
             return self._hold(jobs, error)
         except Exception as error:  # noqa: BLE001 - one bad answer must not take the others with it: ask one by one

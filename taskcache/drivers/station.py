@@ -13,7 +13,7 @@ from typing import Any
 from taskcache.drivers.asyncio import AsyncServer
 from taskcache.drivers.keeper import Keeper
 from taskcache.drivers.renewer import Renewer
-from taskcache.drivers.topology import Server
+from taskcache.drivers.topology import Obstructed, Server
 from taskcache.drivers.wire import SILENT, Broken, pack, wire_to
 from taskcache.errors import NoServer
 from taskcache.events import warn_once
@@ -124,6 +124,8 @@ class Station:
         """Leave the server alone for a moment when it fails."""
         try:
             yield
+        except Obstructed:
+            raise
         except NoServer:
             self._leave_alone()
             raise

@@ -51,6 +51,10 @@ _HARMLESS: Final = frozenset(
 )
 
 
+class Obstructed(NoServer):
+    """A key of ours is of another type: this call goes without the cache, and the server is as well as ever."""
+
+
 class Server:
     """One Redis or Valkey, or a Sentinel or Cluster of them, as the protocol sees it."""
 
@@ -153,7 +157,7 @@ class Server:
         if reason.startswith(_REFUSALS) or isinstance(error, _REFUSED):
             return NoServer(f"{self.url} cannot serve now ({reason}).")
         if reason.startswith("WRONGTYPE"):
-            return NoServer(f"{self.url} holds something that is not taskcache's under a key of taskcache; remove it.")
+            return Obstructed(f"{self.url} holds something that is not taskcache's under a key of taskcache; remove it.")
         if "not an integer" in reason:
             return UsageError("this key holds something else than a counter; delete it, or count with incr only")
         return error

@@ -20,6 +20,8 @@ from taskcache.near.entries import Held
 # Exact types whose equality, within one type, is that of the key. Not float: 0.0 and -0.0 are equal and are two calls.
 _PLAIN: Final = frozenset((int, str, bool, bytes, NoneType))
 _NAMED: Final = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+# The index of values that are found by the digest of their call only.
+_NOWHERE: Final[dict[Any, Held]] = {}
 Call = Callable[..., Any]
 
 
@@ -77,7 +79,8 @@ class Front:
             key = self._prefix + self._binding.digest(*args, **kwargs).encode()
             held = near.entries.find(key)
             if held is not None:
-                self._put(held, args, kwargs)
+                if held.index is not _NOWHERE:
+                    self._put(held, args, kwargs)
                 self._stats.hits += 1
                 return held.take()
         return self._far(*args, **kwargs)
@@ -94,12 +97,14 @@ class Front:
                 self._index.clear()
                 self._value = held.stamps[0][1]
             # One stamp, the function's: `halt` is called for that one only. Tagged values stay on the longer way.
-            if len(held.stamps) == 1 and all(type(value) in _PLAIN for value in values):
-                self._learn([type(value) for value in values])
-                if held.index is not None and held.index is not self._index:
-                    held.index.pop(held.index_key, None)  # another decoration of the same name had it
-                held.index, held.index_key = self._index, self._index_key(values)
-                self._index[held.index_key] = held
+            if len(held.stamps) > 1 or not all(type(value) in _PLAIN for value in values):
+                held.index = _NOWHERE
+                return
+            self._learn([type(value) for value in values])
+            if held.index is not None and held.index is not self._index:
+                held.index.pop(held.index_key, None)  # another decoration of the same name had it
+            held.index, held.index_key = self._index, self._index_key(values)
+            self._index[held.index_key] = held
             self.quiet_until = min(near.quiet_until, held.until)
 
     # -- the compiled function ---------------------------------------------------------------------------

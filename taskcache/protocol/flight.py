@@ -196,8 +196,7 @@ def _delivered(errand: Errand, ending: Delivery) -> Steps[Landing | None]:
 
 
 def _elect(errand: Errand, mine: str, entry: bytes, held: bytes, outdated: str) -> Steps[scripts.Reply]:
-    settings, key = errand.settings, errand.key
-    queued = not errand.owner
+    settings, key, queued = errand.settings, errand.key, not errand.owner
     election = scripts.elect(
         (key.entry, key.flight, key.retired(outdated), key.retired(mine), key.outcome(mine)),
         token=mine,
@@ -209,15 +208,19 @@ def _elect(errand: Errand, mine: str, entry: bytes, held: bytes, outdated: str) 
         lease_ms=settings.queued_ms if queued else settings.lease_ms,
         resend_ms=settings.unsent_ms,
     )
-    reply: scripts.Reply
-    if queued:
-        reply = yield from election
-    else:
+    try:
+        if queued:
+            return (yield from election)
         # Who leads begins at once: as a claim does, this makes the stamps outlive the entry that will carry them.
-        *_, reply = yield Calls(
-            (*stamps.extensions(errand.stamps, errand.stamp_lifetime_ms), scripts.as_call(election))
-        )
-    return reply
+        kept = stamps.extensions(errand.stamps, errand.stamp_lifetime_ms)
+        reply: scripts.Reply = (yield Calls((*kept, scripts.as_call(election))))[-1]
+        return reply
+    except (Exception, GeneratorExit):
+        raise
+    except BaseException:
+        # Cancelled before the answer: if it was won, nobody would compute until its lease has lapsed.
+        yield from end(errand, mine, owner=errand.owner, envelope=b"", ttl_ms=0)
+        raise
 
 
 def _split(joined: bytes, count: int) -> list[bytes | None]:

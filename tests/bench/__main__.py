@@ -33,6 +33,8 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--write", type=Path, metavar="PAGE", help="put the table into a page, and a plot beside it")
     parser.add_argument("--importtime", action="store_true", help="show what importing taskcache costs, and end")
     options = parser.parse_args(words)
+    if options.write and options.only:
+        parser.error("--write wants the whole run: a page with half a table tells nobody anything")
     if options.importtime:
         print(importtime())
         return

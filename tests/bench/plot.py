@@ -23,11 +23,12 @@ def write_plot(path: Path, report: Report) -> bool:
     from matplotlib.figure import Figure
 
     curves = [curve for curve in report.curves if any(curve.series.values())]
-    figure = Figure(figsize=(11, 3.2 * (1 + (len(curves) + 2) // 3)), layout="constrained")
     rows = 1 + (len(curves) + 2) // 3
-    _peers(figure.add_subplot(rows, 1, 1), report)
+    figure = Figure(figsize=(11, 3.4 * rows), layout="constrained")
+    grid = figure.add_gridspec(rows, 3)
+    _peers(figure.add_subplot(grid[0, :]), report)
     for number, curve in enumerate(curves):
-        _curve(figure.add_subplot(rows, 3, 4 + number), curve)
+        _curve(figure.add_subplot(grid[1 + number // 3, number % 3]), curve)
     figure.savefig(path, format="svg", metadata={"Date": None})
     return True
 
@@ -51,13 +52,17 @@ def _curve(axes: Any, curve: Curve) -> None:
     axes.set_title(curve.title)
     for name, points in curve.series.items():
         xs, ys = zip(*points, strict=True) if points else ((), ())
-        colour = {"taskcache": OURS, "redis-py": OTHERS}.get(name)
+        colour = OURS if name == "taskcache" else OTHERS if name.startswith("redis-py") else None
         axes.plot(xs, ys, marker="o", label=name, color=colour)
     if any(x >= 1000 for points in curve.series.values() for x, _ in points):
         axes.set_xscale("symlog")
     axes.set_xlabel(curve.x)
     axes.set_ylabel(curve.y)
-    axes.set_ylim(bottom=0)
+    heights = [y for points in curve.series.values() for _, y in points if y > 0]
+    if heights and max(heights) > 10 * min(heights):
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(bottom=0)
     axes.spines[["top", "right"]].set_visible(False)
     if len(curve.series) > 1:
         axes.legend(frameon=False)

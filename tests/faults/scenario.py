@@ -202,7 +202,7 @@ class Play:
     def occupy(self, worker: WorkerNode, count: int) -> None:
         """Give every slot of a worker, and every place it prefetches, a body that stays there until `vacate`."""
         for number in range(count):
-            self.clients[0].ask(f"ask('held', {f'{self.name}-before-{number}'!r})")
+            self.clients[0].ask(f"begun(ask('held', {f'{self.name}-before-{number}'!r}))")
         self.stage.ledger.wait_runs(f"{self.name}-before-0", timeout=LONG_S)
 
     def vacate(self) -> None:

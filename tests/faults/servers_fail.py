@@ -12,8 +12,6 @@ from tests.faults.scenario import Play, row
 from tests.faults.stage import LONG_S
 from tests.nodes.waiting import wait_until
 
-NO_TWIN = "its result backend is another server here"
-
 
 def _running(play: Play, function: str = "held") -> None:
     play.worker()
@@ -37,7 +35,7 @@ def _later_callers_hit(play: Play, at_most: int) -> None:
     assert play.runs() <= at_most, f"{play.runs()} runs"
 
 
-@row("cache server restarted empty while the body runs", at_most=2, within_s=5, without_celery=NO_TWIN)
+@row("cache server restarted empty while the body runs", at_most=2, within_s=5)
 def cache_emptied(play: Play) -> None:
     """Who waited gets the finished value without a second run; later callers start one more. Times from the body's end."""
     _running(play)
@@ -50,7 +48,7 @@ def cache_emptied(play: Play) -> None:
     _later_callers_hit(play, 2)
 
 
-@row("cache server restarted with its data while the body runs", within_s=5, without_celery=NO_TWIN)
+@row("cache server restarted with its data while the body runs", within_s=5)
 def cache_restarted(play: Play) -> None:
     """Nothing is lost: the value is stored under its flight. Times from the body's end."""
     _running(play)
@@ -61,7 +59,7 @@ def cache_restarted(play: Play) -> None:
     _later_callers_hit(play, 1)
 
 
-@row("cache server dead for 20 s, then empty; the body ends meanwhile", at_most=2, within_s=5, without_celery=NO_TWIN)
+@row("cache server dead for 20 s, then empty; the body ends meanwhile", at_most=2, within_s=5)
 def cache_dead_at_publish(play: Play) -> None:
     """The finished value is offered until the server is back; no second run for those who waited. Times from its return."""
     _running(play)
@@ -76,13 +74,7 @@ def cache_dead_at_publish(play: Play) -> None:
     _later_callers_hit(play, 2)
 
 
-@row(
-    "cache server dies while the body runs and does not come back",
-    sees="NoServer",
-    words=("NoServer",),
-    within_s=45,
-    without_celery=NO_TWIN,
-)
+@row("cache server dies while the body runs and does not come back", sees="NoServer", words=("NoServer",), within_s=45)
 def cache_dead_for_good(play: Play) -> None:
     """There is no way left for the value; after half a minute of trying every waiter is told so."""
     _running(play)
@@ -92,15 +84,10 @@ def cache_dead_for_good(play: Play) -> None:
     play.answered()
 
 
-@row(
-    "cache server dead when the call is made",
-    sees="the value, computed by each caller",
-    at_most=3,
-    within_s=8,
-    without_celery=NO_TWIN,
-)
+@row("cache server dead when the call is made", sees="the value, computed by each caller", at_most=3, within_s=8)
 def cache_dead(play: Play) -> None:
     """Each caller computes for itself, is told once in the log, and a breaker leaves the dead server alone."""
+    play.worker()
     play.people()
     play.open()
     play.stage.cache.kill()
@@ -114,10 +101,10 @@ def cache_dead(play: Play) -> None:
     sees="the value, computed by each caller",
     at_most=3,
     within_s=25,
-    without_celery=NO_TWIN,
 )
 def cache_blackholed(play: Play) -> None:
     """The first command gives up after its timeouts; calls of the next second do not try."""
+    play.worker()
     play.people()
     play.open()
     play.stage.cache_net.blackhole = True
@@ -126,7 +113,7 @@ def cache_blackholed(play: Play) -> None:
     play.answered()
 
 
-@row("the clients' network to the cache hangs for 8 s while they wait", within_s=16, without_celery=NO_TWIN)
+@row("the clients' network to the cache hangs for 8 s while they wait", within_s=16)
 def cache_network_hangs(play: Play) -> None:
     """The worker publishes; the clients find the value when the network is back. Times from the begin of the hang."""
     _running(play)
@@ -139,7 +126,7 @@ def cache_network_hangs(play: Play) -> None:
     assert 1 == play.runs()
 
 
-@row("CLIENT PAUSE for 8 s while the body runs", at_most=2, within_s=13, without_celery=NO_TWIN)
+@row("CLIENT PAUSE for 8 s while the body runs", at_most=2, within_s=13)
 def cache_paused(play: Play) -> None:
     """Leases do not expire before the renewals that wait in the server's queue; the value comes after the pause."""
     _running(play)
@@ -151,7 +138,7 @@ def cache_paused(play: Play) -> None:
     assert 1 == play.runs()
 
 
-@row("cache server SIGSTOPped for 8 s while the body runs", at_most=1, within_s=13, without_celery=NO_TWIN)
+@row("cache server SIGSTOPped for 8 s while the body runs", at_most=1, within_s=13)
 def cache_stopped(play: Play) -> None:
     """The same with the whole process frozen, beyond the lease."""
     _running(play)
@@ -164,7 +151,7 @@ def cache_stopped(play: Play) -> None:
     assert 1 == play.runs()
 
 
-@row("cache server out of memory when the body ends, for 5 s", at_most=1, within_s=10, without_celery=NO_TWIN)
+@row("cache server out of memory when the body ends, for 5 s", at_most=1, within_s=10)
 def cache_full(play: Play) -> None:
     """The publish is refused and tried again until there is room."""
     _running(play)
@@ -180,14 +167,11 @@ def cache_full(play: Play) -> None:
 
 
 @row(
-    "cache server out of memory when the call is made",
-    sees="the value, computed by each caller",
-    at_most=3,
-    within_s=5,
-    without_celery=NO_TWIN,
+    "cache server out of memory when the call is made", sees="the value, computed by each caller", at_most=3, within_s=5
 )
 def cache_full_before(play: Play) -> None:
     """A full server that refuses writes counts as away: each caller computes."""
+    play.worker()
     play.people()
     play.open()
     with play.stage.cache.client() as cache:
@@ -202,10 +186,10 @@ def cache_full_before(play: Play) -> None:
     sees="the value, computed by each caller",
     at_most=3,
     within_s=5,
-    without_celery=NO_TWIN,
 )
 def cache_read_only(play: Play) -> None:
     """A client that was left with a demoted primary computes."""
+    play.worker()
     play.people()
     play.open()
     with play.stage.cache.client() as cache:
@@ -216,7 +200,7 @@ def cache_read_only(play: Play) -> None:
     play.answered()
 
 
-@row("cache server is a read-only replica for 5 s when the body ends", at_most=2, within_s=10, without_celery=NO_TWIN)
+@row("cache server is a read-only replica for 5 s when the body ends", at_most=2, within_s=10)
 def cache_read_only_at_publish(play: Play) -> None:
     """The publish is tried again; those who wait may begin anew, since an empty replica lets nobody re-assert a flight."""
     _running(play)
@@ -235,10 +219,10 @@ def cache_read_only_at_publish(play: Play) -> None:
     sees="the value, computed by each caller or after the script",
     at_most=3,
     within_s=12,
-    without_celery=NO_TWIN,
 )
 def cache_busy(play: Play) -> None:
     """BUSY counts as away: each caller computes."""
+    play.worker()
     play.people()
     play.open()
     thread = threading.Thread(target=_keep_busy, args=(play, 3.0))
@@ -250,11 +234,7 @@ def cache_busy(play: Play) -> None:
     thread.join()
 
 
-@row(
-    "a script of somebody else's keeps the cache server busy for 5 s when the body ends",
-    within_s=10,
-    without_celery=NO_TWIN,
-)
+@row("a script of somebody else's keeps the cache server busy for 5 s when the body ends", within_s=10)
 def cache_busy_at_publish(play: Play) -> None:
     """The publish is refused and tried again."""
     _running(play)

@@ -22,6 +22,7 @@ from tests.with_celery.apps.ledger import Ledger
 APP = "tests.faults.app"
 SECRET = "a secret of the faults and long enough"
 LONG_S = 40.0
+BACKEND_DB = 1
 
 
 class Client(Prompt):
@@ -43,7 +44,7 @@ class Client(Prompt):
 
 
 class Stage:
-    """Three servers (cache, broker, ledger with result backend), a proxy before cache and broker, and who uses them."""
+    """Three servers (cache with result backend, broker, ledger), a proxy before the first two, and who uses them."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
@@ -75,11 +76,12 @@ class Stage:
 
     def env(self, *, queue: str, through_proxy: bool, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """The environment of a process of the application."""
-        cache, broker = self.cache.url(), self.broker.url()
+        # Celery's results are on the cache's server: what happens to the one happens to the other.
+        cache, broker, backend = self.cache.url(), self.broker.url(), self.cache.url(BACKEND_DB)
         if through_proxy:
-            cache, broker = self.cache_net.url(cache), self.broker_net.url(broker)
+            cache, broker, backend = self.cache_net.url(cache), self.broker_net.url(broker), self.cache_net.url(backend)
         own = {"FAULTS_CACHE": cache, "FAULTS_BROKER": broker, "FAULTS_QUEUE": queue, "FAULTS_SECRET": SECRET}
-        return {**own, "FAULTS_BACKEND": self.calm.url(), "FAULTS_LEDGER": self.calm.url(1), **(more or {})}
+        return {**own, "FAULTS_BACKEND": backend, "FAULTS_LEDGER": self.calm.url(1), **(more or {})}
 
     def worker(
         self, pool: Pool, queue: str, *, concurrency: int = 2, more: int = 0, env: Mapping[str, str] | None = None

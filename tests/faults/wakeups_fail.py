@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from tests.faults.scenario import Play, row
 from tests.nodes.waiting import wait_until
 
-NO_TWIN = "its result backend is another server here"
 # One watchdog period, and a moment for a machine that is busy.
 LATE_S = 2.5
 
@@ -38,7 +37,7 @@ def _never_subscribed(play: Play) -> Iterator[None]:
         thread.join()
 
 
-@row("wake-up connection cut while the message is queued", within_s=LATE_S, without_celery=NO_TWIN)
+@row("wake-up connection cut while the message is queued", within_s=LATE_S)
 def cut_queued(play: Play) -> None:
     """It is made again, and every wait is looked at. Times from the body's end."""
     play.alone()
@@ -53,7 +52,7 @@ def cut_queued(play: Play) -> None:
     play.answered()
 
 
-@row("wake-up connection cut while the body runs", within_s=LATE_S, without_celery=NO_TWIN)
+@row("wake-up connection cut while the body runs", within_s=LATE_S)
 def cut_running(play: Play) -> None:
     """The same. Times from the body's end."""
     play.worker()
@@ -65,7 +64,7 @@ def cut_running(play: Play) -> None:
     play.answered()
 
 
-@row("wake-up connection never there from the begin to the end", within_s=LATE_S + 1, without_celery=NO_TWIN)
+@row("wake-up connection never there from the begin to the end", within_s=LATE_S + 1)
 def never_subscribed(play: Play) -> None:
     """The watchdog finds the value. Times from the body's end."""
     play.worker()
@@ -78,7 +77,7 @@ def never_subscribed(play: Play) -> None:
         play.answered()
 
 
-@row("all client connections cut when the body ends, several times", within_s=LATE_S + 1, without_celery=NO_TWIN)
+@row("all client connections cut when the body ends, several times", within_s=LATE_S + 1)
 def all_cut(play: Play) -> None:
     """Commands and subscription are made again. Times from the body's end."""
     play.worker()
@@ -91,7 +90,7 @@ def all_cut(play: Play) -> None:
     play.answered()
 
 
-@row("pub/sub message lost", within_s=LATE_S, without_celery=NO_TWIN)
+@row("pub/sub message lost", within_s=LATE_S)
 def message_lost(play: Play) -> None:
     """Wake-ups are hints: the flight's outcome is found at the next look. Times from the body's end."""
     play.worker()
@@ -103,7 +102,7 @@ def message_lost(play: Play) -> None:
     play.answered()
 
 
-@row("a value of 5 MB, cut off in the middle of its delivery", within_s=6, without_celery=NO_TWIN)
+@row("a value of 5 MB, cut off in the middle of its delivery", within_s=6)
 def value_truncated(play: Play) -> None:
     """A reply that breaks off is asked for again. Times from the body's end."""
     play.worker()

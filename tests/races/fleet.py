@@ -53,7 +53,7 @@ class Fleet:
         # Whether the server may have changed since the last look.
         self.dirty = True
         # What it means that a command of an invalidation has run.
-        self._effects: dict[int, Callable[[], Any]] = {}
+        self._effects: list[tuple[Call, Callable[[], Any]]] = []
         self._tokens: list[str] = []
         self._sent = self._begun = 0
         self._ears: Any = client.pubsub()  # type: ignore[no-untyped-call]  # redis-py
@@ -137,7 +137,9 @@ class Fleet:
     def execute(self, call: Call) -> Any:
         """Run one command or script, and note what it means."""
         self.dirty = True
-        self._effects.get(id(call), bool)()
+        for command, mark in self._effects:
+            if command is call:
+                mark()
         script = self.scripts.get(call.name)
         if script is None:
             options = {"get": True} if call.name == "SET" else {}
@@ -301,7 +303,7 @@ class Fleet:
                 while True:
                     step = going.send(reply)
                     if isinstance(step, Call) and step.name in ("forget", "DEL"):
-                        self._effects[id(step)] = mark
+                        self._effects.append((step, mark))
                     reply = yield step
             except StopIteration:
                 return

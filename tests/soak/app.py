@@ -40,6 +40,10 @@ class Failed(Exception):
         self.source, self.version = source, version
 
 
+class Again(Failed):
+    """An error of a body that is worth another try."""
+
+
 def version_of(source: int) -> int:
     return int(truth.get(f"version:{source}") or 0)
 
@@ -68,10 +72,10 @@ def late(source: int) -> Value:
     return _read(source)
 
 
-@cache.cache_async(timeout=TIMEOUT_S, autoretry_for=(KeyError,), default_retry_delay=0.2, max_retries=3)
+@cache.cache_async(timeout=TIMEOUT_S, autoretry_for=(Again,), default_retry_delay=0.2, max_retries=3)
 def retried(source: int) -> Value:
     if random.random() < 0.3:
-        raise KeyError(source)
+        raise Again(source, version_of(source))
     return _read(source)
 
 

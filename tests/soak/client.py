@@ -1,9 +1,9 @@
 """
 This is where one client of the soak calls, waits and invalidates, and judges every answer it gets.
 
-    python -m tests.soak.client NUMBER KIND SEED REPORT
+    python -m tests.soak.client NUMBER KIND SEED REPORT STOP
 
-It stops when its standard input ends. Each line of the report is a fact: a violation at once, counts at the end.
+It stops when the file STOP is there. Each line of the report is a fact: a violation at once, counts at the end.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -28,6 +29,9 @@ from taskcache.errors import TaskCacheError
 from tests.soak.app import EVERY, QUEUED, Failed, Value, cache, here_async, page, tag_of, truth
 from tests.soak.words import BOUND_S, CLIENTS, SOURCES
 
+CACHE_PORT, BROKER_PORT, TRUTH_PORT = (
+    urlsplit(os.environ[name]).port or 0 for name in ("SOAK_CACHE", "SOAK_BROKER", "SOAK_TRUTH")
+)
 THREADS = 4
 COROUTINES = 16
 
@@ -40,9 +44,11 @@ class Client:
         self.draw = random.Random(seed)
         self.counts: Counter[str] = Counter()
         self.under_way: dict[int, tuple[str, float, int]] = {}
-        self.slowest = 0.0
+        self.slowest = (0.0, "")
         self._report = report.open("a")
         self._lock = threading.Lock()
+        # Of two that put a value, the later version has to be the one that stays.
+        self._writes = threading.Lock()
         self._next = 0
         # One writer for each source, so that versions and floors never go back.
         self.own = [source for source in range(SOURCES) if source % CLIENTS == number]
@@ -63,7 +69,7 @@ class Client:
     def ended(self, number: int, error: BaseException | None) -> None:
         what, began, _ = self.under_way.pop(number)
         seconds = time.monotonic() - began
-        self.slowest = max(self.slowest, seconds)
+        self.slowest = max(self.slowest, (seconds, f"{what}, {error!r:.80}"))
         self.counts[what] += 1
         if isinstance(error, NotReady):
             self.say(violation=f"lost wait: {what} had not ended after {seconds:.1f} s: {error}")
@@ -149,6 +155,10 @@ class Client:
         source = self.draw.choice(self.own)
 
         def act() -> None:
+            with self._writes:
+                change()
+
+        def change() -> None:
             version = int(truth.incr(f"version:{source}"))
             how = self.draw.choice(("bust", "tag", "all", "put"))
             for function in EVERY:
@@ -228,11 +238,15 @@ class Client:
 
     def resources(self) -> dict[str, Any]:
         names = Counter(thread.name.rstrip("0123456789-_() ") for thread in threading.enumerate())
-        return {"threads": dict(names), "fds": psutil.Process().num_fds()}
+        process = psutil.Process()
+        ports = [each.raddr[1] for each in process.net_connections("tcp") if each.status == psutil.CONN_ESTABLISHED]
+        known = {"cache": CACHE_PORT, "broker": BROKER_PORT, "truth": TRUTH_PORT}
+        connections = {name: ports.count(port) for name, port in known.items()}
+        return {"threads": dict(names), "connections": connections, "others": process.num_fds() - len(ports)}
 
 
 def main() -> None:
-    """Work until the standard input ends, then end every wait and tell what is left."""
+    """Work until it is time to stop, then end every wait and tell what is left."""
     number, kind, seed, report = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), Path(sys.argv[4])
     client, stop = Client(number, seed, report), threading.Event()
     before = client.resources()
@@ -243,23 +257,22 @@ def main() -> None:
     for worker in workers:
         worker.start()
 
-    def listen() -> None:
-        sys.stdin.read()
-        stop.set()
-
-    threading.Thread(target=listen, name="stdin", daemon=True).start()
     client.say(ready=True)
     while any(worker.is_alive() for worker in workers):
-        workers[0].join(0.5)
-        for worker in workers:
-            worker.join(0.0)
+        workers[0].join(0.2)
+        time.sleep(0.1)
+        if Path(sys.argv[5]).exists():
+            stop.set()
         for late in client.stuck():
             client.say(violation=late)
             stop.set()
+    # What was left alone is forgotten within a watchdog period or two.
+    ends = time.monotonic() + 10
+    while (waits := cache.station.waiting()) and time.monotonic() < ends:
+        time.sleep(0.1)
     during = client.resources()
     cache.close()
     client.say(counts=dict(client.counts), slowest=client.slowest, before=before, during=during)
-    waits = cache.station.waiting()
     client.say(after=client.resources(), waits=waits)
 
 

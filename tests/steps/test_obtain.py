@@ -234,6 +234,21 @@ def test_an_interrupt_while_sending_ends_the_flight_without_an_answer() -> None:
         hand.answer(b"delivered")
 
 
+@pytest.mark.parametrize("owner", ["", "me"])
+def test_an_interrupt_while_electing_gives_the_flight_back(owner: str) -> None:
+    """Nobody knows whether it was won; if it was, the others must not wait for its lease to lapse."""
+    hand = begun(owner=owner, first=[None, NEW])
+    hand.fail(KeyboardInterrupt())
+    told = arguments(hand)
+
+    assert ("publish", MINE, owner, b"", 0) == (
+        hand.call().name,
+        *(told[name] for name in ("token", "owner", "envelope", "ttl_ms")),
+    )
+    with pytest.raises(KeyboardInterrupt):
+        hand.answer(b"kept")
+
+
 def test_somebody_elses_cancellation_is_not_ours() -> None:
     """The last one of a process left while we came: we have cancelled nothing, so we ask again."""
     hand = begun(first=[None, NEW]).answer(FOLLOW, b"cancelled")

@@ -134,11 +134,35 @@ async def test_a_timeout_around_a_call_is_a_cancellation(cache: Cache) -> None:
     """`asyncio.wait_for` ends the wait; the value comes later, for whoever asks then."""
     gate = AsyncGate()
     f = cache.cached()(gate.pass_first)
+    waiting = asyncio.create_task(asyncio.wait_for(f(), 0.5))
+    await gate.reached.wait()
     with pytest.raises(asyncio.TimeoutError):
-        await asyncio.wait_for(f(), 0.05)
+        await waiting
     gate.opened.set()
 
     assert (1, 1) == (await f(), gate.visits)
+
+
+async def test_a_cancellation_at_any_moment_leaves_no_lease_behind(cache: Cache) -> None:
+    """Cancelled while it reads, while it elects or while it computes: the next caller does not wait for a lease to lapse."""
+    runs = 0
+
+    @cache.cached()
+    async def f(number: int) -> int:
+        nonlocal runs
+        runs += 1
+        return number
+
+    await f(-1)
+    for turns in range(25):
+        call = asyncio.create_task(f(turns))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+
+        # The lease is 5 seconds, and so is the pause after it.
+        assert turns == await asyncio.wait_for(f(turns), 4)
 
 
 def test_a_loop_that_ends_in_the_middle_leaves_no_flight(cache: Cache, gate: Gate) -> None:

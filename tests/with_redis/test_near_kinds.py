@@ -225,6 +225,9 @@ def test_a_cache_that_is_forgotten_stops_listening(redis_url: str, cache_name: s
     twice.put(14, 7)
     bring_near(cache, twice, 7)
     assert 1 == len(tracking_clients(client))
+    wire = cache.station._wire
     del cache, twice
     wait_until(lambda: gc.collect() >= 0 and not tracking_clients(client), "the connection to be closed")
     its_client.close()
+    assert wire is not None
+    wire.close()
