@@ -201,7 +201,9 @@ class Cache:
         wanted = check_keys(keys)
         if self.debug or not wanted:
             return {}
-        found: dict[str, Any] = blocking.run(self.plain.get_many(wanted), self.station.server)
+        plain, station = self.plain, self.station
+        entries = station.read(plain.redis_keys(wanted))
+        found: dict[str, Any] = blocking.run(plain.get_many(wanted, entries), station.server)
         self.count(hits=len(found), misses=len(wanted) - len(found))
         return found
 

@@ -157,7 +157,9 @@ class Server:
         if reason.startswith(_REFUSALS) or isinstance(error, _REFUSED):
             return NoServer(f"{self.url} cannot serve now ({reason}).")
         if reason.startswith("WRONGTYPE"):
-            return Obstructed(f"{self.url} holds something that is not taskcache's under a key of taskcache; remove it.")
+            return Obstructed(
+                f"{self.url} holds something that is not taskcache's under a key of taskcache; remove it."
+            )
         if "not an integer" in reason:
             return UsageError("this key holds something else than a counter; delete it, or count with incr only")
         return error

@@ -72,6 +72,17 @@ class Front:
         """Forget everything; what was in the index is held nowhere any more."""
         self._index.clear()
 
+    def _renew(self) -> bool:
+        """Look whether anything has changed; True when the index may be believed for another while."""
+        near = self._near
+        if not near.turn():
+            return False
+        with near.lock:
+            if self._stamp.value is None or self._stamp.value != self._value:
+                return False
+            self.quiet_until = near.quiet_until
+            return True
+
     def _slow(self, *args: Any, **kwargs: Any) -> Any:
         """Look again, by the digest of the call; what is found is put where it is found sooner next time."""
         near = self._near
@@ -143,6 +154,7 @@ class Front:
             source.own("front", self),
             source.own("now", time.monotonic),
         )
+        renew = source.own("renew", self._renew)
         stats, type_of = source.own("stats", self._stats), source.own("type", type)
         guards, key = [], ""
         for at, (name, seen) in enumerate(zip(self._names, self._seen, strict=True)):
@@ -154,7 +166,8 @@ class Front:
             [
                 f"if {' and '.join(guards) or True}:",
                 f"    {held} = {find}(({key}))",
-                f"    if {held} is not None and {now}() < {front}.quiet_until:",
+                # What is found before a look is found again after it, or has gone with it.
+                f"    if {held} is not None and ({now}() < {front}.quiet_until or {renew}() and {find}(({key})) is {held}):",
                 f"        {stats}.hits += 1",
                 f"        return {held}.value if {held}.reopen is None else {held}.reopen()",
                 longer,

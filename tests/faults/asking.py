@@ -15,6 +15,7 @@ from celery import chord
 from taskcache.events import Event, listen, logger
 from taskcache.launchers.producers import producer_of
 from tests.faults import app
+from tests.nodes.waiting import wait_until
 
 # What happened in this process, by kind.
 events: dict[str, int] = {}
@@ -121,7 +122,8 @@ def is_answered(ticket: int) -> bool:
 
 
 def cancel(ticket: int) -> None:
-    """Cancel the asyncio task of a call."""
+    """Cancel the asyncio task of a call, as soon as there is one."""
+    wait_until(lambda: _asked[ticket].cancel is not None, "the task")
     _asked[ticket].cancel()
 
 

@@ -54,6 +54,9 @@ def climate_of(seed: int) -> Climate:
         acks_late=draw.random() < 0.5,
         requeues=draw.random() < 0.5,
         revokes=draw.random() < 0.3,
+        ending=draw.choice((0.03, 0.1, 0.4)),
+        beginning=draw.choice((0.05, 0.15, 0.5)),
+        invalidating=draw.choice((0.05, 0.1, 0.3)),
         budget={kind: draw.choice((1, 1, 2)) for kind in kinds},
     )
 
@@ -79,6 +82,28 @@ def explore(
 
     violation = _play(client, climate, choose, told, scripts)
     return None if violation is None else _shortest(client, Broken(seed, violation, tuple(told), climate), scripts)
+
+
+def tell(
+    client: redis.Redis, moves: tuple[str, ...], climate: Climate, scripts: Scripts | None = None
+) -> tuple[str | None, dict[str, str]]:
+    """Play a story move by move, each of which has to be possible; gives what it breaks, and how each call ended."""
+    fleet = Fleet(client, climate, scripts)
+    try:
+        for name in moves:
+            possible = {move.name: move for move in fleet.moves()}
+            assert name in possible, f"{name!r} is not possible now; what is: {sorted(possible)}"
+            _do(fleet, possible[name])
+        drain(fleet)
+    except Violation as violation:
+        return str(violation), _endings(fleet)
+    finally:
+        fleet.close()
+    return None, _endings(fleet)
+
+
+def _endings(fleet: Fleet) -> dict[str, str]:
+    return {call.name: call.ended for process in fleet.processes for call in process.callers}
 
 
 def repeat(client: redis.Redis, broken: Broken, scripts: Scripts | None = None) -> Broken | None:

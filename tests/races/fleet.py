@@ -215,7 +215,7 @@ class Fleet:
     def body_moves(self, name: str, fiber: Fiber, go_on: Callable[..., None], *, is_worker: bool) -> Iterator[Move]:
         """How a body can end."""
         for how in self.climate.lifetimes if not self.is_draining else ("lasting",):
-            yield Move(f"{name}'s body ends, {how}", 0.4, partial(go_on, fiber.send, how))
+            yield Move(f"{name}'s body ends, {how}", self.climate.ending, partial(go_on, fiber.send, how))
         kinds = (
             {"fail": ("fails",), "interrupt": ("interrupted",)}
             if not is_worker
@@ -254,13 +254,15 @@ class Fleet:
         if self._begun < self.climate.calls:
             for process in self.processes:
                 for key in KEYS:
-                    yield Move(f"{process.name} asks for {key}", 0.15, partial(self._call, process, key))
+                    yield Move(
+                        f"{process.name} asks for {key}", self.climate.beginning, partial(self._call, process, key)
+                    )
                 for token, key in self._waited():
                     name = f"{process.name} asks for {self.named(token)} by its id"
-                    yield Move(name, 0.05, partial(self._call, process, key, token))
+                    yield Move(name, self.climate.beginning / 3, partial(self._call, process, key, token))
         if len(self.invalidators) < self.climate.invalidations:
             for kind, act in self._invalidations():
-                yield Move(kind, 0.08, act)
+                yield Move(kind, self.climate.invalidating, act)
 
     def _waited(self) -> list[tuple[str, str]]:
         """Tokens of results that somebody holds, with their keys."""

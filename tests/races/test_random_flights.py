@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import redis
 
-from taskcache.protocol.scripts import SCRIPTS
-from tests.races.explorer import Scripts, explore
+from tests.races.explorer import explore
 from tests.races.moves import Climate
+from tests.races.stories import without
 
 # What is left out of a script, the faults it takes, and the invariants of which one has to break.
 HOLES: dict[str, tuple[str, str, str, tuple[str, ...], tuple[str, ...]]] = {
@@ -24,28 +22,13 @@ HOLES: dict[str, tuple[str, str, str, tuple[str, ...], tuple[str, ...]]] = {
     ),
     "H11 displace at once": ("elect", "live and live ~= outdated", "false", (), ("I2b", "I8")),
     "H14 marker unread": ("renew", "redis.call('EXISTS', outcome) == 1", "false", (), ("I6",)),
-    "H15 assert what was never held": ("renew", "held == 0", "false", ("dup",), ("I6",)),
-    "H26 elects twice": (
-        "elect",
-        "live == token or redis.call('EXISTS', own_retired, own_outcome) > 0",
-        "false",
-        ("lost_reply",),
-        ("I2", "I1"),
-    ),
 }
 
 
-def without(name: str, rule: str, instead: str) -> Scripts:
-    """The scripts with one rule taken away."""
-    text = SCRIPTS[name].text
-    assert text.count(rule.encode()) == 1, f"{name}.lua does not say {rule!r} once"
-    return {**SCRIPTS, name: replace(SCRIPTS[name], text=text.replace(rule.encode(), instead.encode()))}
-
-
-@pytest.mark.parametrize("first", range(1, 401, 50))
+@pytest.mark.parametrize("first", range(1, 161, 20))
 def test_no_random_run_breaks_an_invariant(client: redis.Redis, first: int) -> None:
     """Whatever a small fleet does and suffers, nobody gets an outdated value, nobody waits for ever, nothing stays."""
-    broken = [found for seed in range(first, first + 50) if (found := explore(client, seed)) is not None]
+    broken = [found for seed in range(first, first + 20) if (found := explore(client, seed)) is not None]
 
     assert [] == [str(found) for found in broken]
 
@@ -55,7 +38,7 @@ def test_a_rule_taken_away_is_missed(client: redis.Redis, hole: str) -> None:
     """The explorer breaks the invariant that we expect, so it would see such a mistake."""
     name, rule, instead, faults, breaks = HOLES[hole]
     scripts = without(name, rule, instead)
-    climate = Climate(computing=("f:b",), budget=dict.fromkeys(faults, 2))
+    climate = Climate(computing=("f:b",), ending=0.05, invalidating=0.3, budget=dict.fromkeys(faults, 2))
 
     found = next(filter(None, (explore(client, seed, scripts=scripts, climate=climate) for seed in range(3000))), None)
 
