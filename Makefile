@@ -4,9 +4,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # More words for pytest: make test ARGS="-k follower -x"
 ARGS ?=
+# How often `make races` repeats itself.
+TIMES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint bench faults docs all-pythons clean
+.PHONY: help demo test check lint bench faults races soak docs all-pythons clean
 
 help: ## show these targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -27,6 +29,15 @@ bench: $(VENV)/.bench ## the performance budget, beside the peers: ten minutes o
 
 faults: $(VENV)/.installed ## what waiters see when things die, beside Celery's own: half an hour; ARGS="--runs 10 --write"
 	$(BIN)/python -m tests.faults $(ARGS)
+
+races: $(VENV)/.installed ## the races, TIMES times over, then a minute of random ones; stops at the first that breaks
+	for time in $$(seq $(TIMES)); do \
+	  echo "round $$time of $(TIMES)"; $(BIN)/python -m pytest -q tests/races $(ARGS) || exit 1; \
+	done
+	$(BIN)/python -m tests.races --seed $$(date +%s)
+
+soak: $(VENV)/.installed ## minutes of mixed load while things die; ARGS="--minutes 5 --seed N"
+	$(BIN)/python -m tests.soak $(ARGS)
 
 bench-quick: $(VENV)/.bench ## the same, noisier, within two minutes
 	$(BIN)/python -m tests.bench --quick $(ARGS)

@@ -223,7 +223,9 @@ class Cache:
         if not self.debug and values:
             plain = self.plain
             sealed = {key: plain.seal(key, value, ttl_ms) for key, value in values.items()}
-            self.station.server.calls(plain.replacements(sealed, ttl_ms))
+            station = self.station
+            if not (ttl_ms and station.store_many(*plain.stores(sealed), ttl_ms)):
+                station.server.calls(plain.replacements(sealed, ttl_ms))
             self.count(writes=len(values))
         return True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from taskcache.drivers import hubs
 from taskcache.hits import Hits, hits_of
 from taskcache.near.front import Front, fits
 from taskcache.primitives import MISSING
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from taskcache.invocation import Invocation
     from taskcache.near.cache import Near
     from taskcache.near.entries import Place
+    from taskcache.settings import Settings
 
 
 class _Nowhere:
@@ -71,46 +73,51 @@ def around(station: Station, invocation: Invocation) -> _Nowhere:
 class NearHits(Hits):
     """Hits whose values are kept near."""
 
-    __slots__ = ("_longest_ms", "_near", "_stamp")
+    __slots__ = ("_longest_ms", "_settings", "_stamp")
 
-    def __init__(self, near: Near, stamp: bytes, longest_ms: int, *parts: Any) -> None:
+    def __init__(self, settings: Settings, stamp: bytes, longest_ms: int, *parts: Any) -> None:
         super().__init__(*parts)
-        self._near = near
+        self._settings = settings
         self._stamp = stamp
         self._longest_ms = longest_ms
 
+    @property
+    def _near(self) -> Near:
+        # Asked for each time: under gevent each hub has a station of its own, and what belongs to it.
+        near = self._station.near(self._settings)
+        assert near is not None
+        return near
+
     def get(self, *args: Any, **kwargs: Any) -> Any:
         # A front has looked near already; not every function has one, and looking is cheap beside asking.
-        digest = self._digest(*args, **kwargs).encode()
-        held = self._near.find(self._prefix + digest)
+        digest, near = self._digest(*args, **kwargs).encode(), self._near
+        held = near.find(self._prefix + digest)
         if held is not None:
             return held.take()
-        place = self._near.expect(self._prefix + digest)
+        place = near.expect(self._prefix + digest)
         try:
-            return self._kept(place, digest, self._station.hit(self._head + digest + b"\r\n"))
+            return self._kept(near, place, digest, self._station.hit(self._head + digest + b"\r\n"))
         finally:
-            self._leave(place)
+            if place is not None:
+                near.leave(place)
 
     async def aget(self, *args: Any, **kwargs: Any) -> Any:
-        digest = self._digest(*args, **kwargs).encode()
-        held = self._near.find(self._prefix + digest)
+        digest, near = self._digest(*args, **kwargs).encode(), self._near
+        held = near.find(self._prefix + digest)
         if held is not None:
             return held.take()
-        place = self._near.expect(self._prefix + digest)
+        place = near.expect(self._prefix + digest)
         try:
-            return self._kept(place, digest, await self._station.loops.hit(self._head + digest + b"\r\n"))
+            return self._kept(near, place, digest, await self._station.loops.hit(self._head + digest + b"\r\n"))
         finally:
-            self._leave(place)
+            if place is not None:
+                near.leave(place)
 
-    def _kept(self, place: Place | None, digest: bytes, replies: Sequence[Any] | None) -> Any:
+    def _kept(self, near: Near, place: Place | None, digest: bytes, replies: Sequence[Any] | None) -> Any:
         value = self._judge(digest, replies)
         if value is not MISSING and place is not None and replies is not None:
-            self._near.keep(place, replies[1], value, self._codec, self._stamp, self._longest_ms)
+            near.keep(place, replies[1], value, self._codec, self._stamp, self._longest_ms)
         return value
-
-    def _leave(self, place: Place | None) -> None:
-        if place is not None:
-            self._near.leave(place)
 
 
 def near_hits_of(function: Function[Any, Any]) -> Hits | None:
@@ -121,7 +128,7 @@ def near_hits_of(function: Function[Any, Any]) -> Hits | None:
         return hits
     assert function.digest is not None
     return NearHits(
-        near,
+        function.cache.settings,
         function.stamp,
         function.options.near_ms,
         function.cache.station,
@@ -137,7 +144,10 @@ def front_of(
 ) -> Front | None:
     """A front for the calls of a function, where there can be one: parameters with names, nothing to be timed."""
     near, binding = _near_of(function), function.binding
-    if near is None or binding is None or not fits(binding) or function.origin.is_coroutine:
+    # A front belongs to one near cache, and under gevent a process has one for each hub.
+    if near is None or hubs.are_used():
+        return None
+    if binding is None or not fits(binding) or function.origin.is_coroutine:
         return None
     if function.options.metrics:
         return None

@@ -215,6 +215,11 @@ class Plain:
             label_bytes=None,
         )
 
+    def stores(self, sealed: Mapping[str, bytes]) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
+        """The entries to store, by Redis key, and the flights that could store over them."""
+        places = {EntryKey.of(redis_key_of(self.name, key)): envelope for key, envelope in sealed.items()}
+        return [(place.entry, envelope) for place, envelope in places.items()], [place.flight for place in places]
+
     def replacements(self, sealed: Mapping[str, bytes], ttl_ms: int) -> list[Call]:
         """Store, or with 0 ms remove, each of them; flights of these keys are outdated."""
         return [

@@ -14,7 +14,7 @@ from taskcache.drivers.asyncio import AsyncServer
 from taskcache.drivers.keeper import Keeper
 from taskcache.drivers.renewer import Renewer
 from taskcache.drivers.topology import Obstructed, Server
-from taskcache.drivers.wire import SILENT, Broken, pack, wire_to
+from taskcache.drivers.wire import SILENT, Broken, pack, pack_stores, wire_to
 from taskcache.errors import NoServer
 from taskcache.events import warn_once
 from taskcache.near.cache import Near
@@ -113,6 +113,24 @@ class Station:
             return None
         except Broken:
             return None
+
+    def store_many(self, entries: Sequence[tuple[bytes, bytes]], flights: Sequence[bytes], ttl_ms: int) -> bool:
+        """
+        Store entries in one transaction; False when it was not done, or a flight of one of them may store over it.
+
+        Then each has to be replaced by the script that outdates its flight. Looking and storing are one transaction, so
+        no flight can begin before it and be missed.
+        """
+        if self._wire is None:
+            return False
+        self.check()
+        try:
+            *_, done = self._wire.commands(pack_stores(entries, flights, ttl_ms), len(entries) + 3)
+        except Broken:
+            return False
+        finally:
+            self.server.wrote([Call("SET", tuple(key for key, _ in entries))])
+        return isinstance(done, list) and done[0] == 0 and not any(isinstance(each, Exception) for each in done)
 
     def check(self) -> None:
         """Raise NoServer without trying when the server failed a moment ago."""

@@ -278,4 +278,4 @@ def describe(client: Any) -> str:
 
 def without_password(url: str) -> str:
     """An address that may be shown; of a wrong one rather too little than a part of a password."""
-    return re.sub(r"(password=)[^&]*", r"\1***", re.sub(r"//.*@", "//", url, flags=re.DOTALL))
+    return re.sub(r"(password=)[^&]*", r"\1***", re.sub(r"^(\w*://)?.*@", r"\1", url, flags=re.DOTALL))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import hiredis
@@ -57,6 +57,10 @@ class Wire:
         Raises OSError or RedisError when the connection broke, Unusual for anything but an array of values.
         """
         return self._exchange(packed, _read if count < 10 else _read_many, count)
+
+    def commands(self, packed: bytes, count: int) -> list[Any]:
+        """Send packed commands and return their `count` replies; raises Unusual when one of them is an error."""
+        return self._exchange(packed, _read_replies, count)
 
     def _exchange(self, packed: bytes, read: Callable[[Borrowed, int], list[Any]], count: int) -> list[Any]:
         try:
@@ -123,17 +127,25 @@ def _read(borrowed: Borrowed, count: int) -> list[Any]:
 
 def _read_many(borrowed: Borrowed, count: int) -> list[Any]:
     """Read an array of many values: there hiredis is faster than we are."""
+    (replies,) = _read_replies(borrowed, 1)
+    if not isinstance(replies, list) or len(replies) != count:
+        raise Unusual(type(replies).__name__)
+    return replies
+
+
+def _read_replies(borrowed: Borrowed, count: int) -> list[Any]:
+    """Read that many replies of whatever kind."""
     reader = hiredis.Reader(notEnoughData=_NOTHING)
-    while True:
+    replies: list[Any] = []
+    while len(replies) < count:
         filled = borrowed.receive(borrowed.buffer)
         if not filled:
             raise ConnectionError("the connection was closed")
         reader.feed(borrowed.buffer, 0, filled)  # type: ignore[arg-type]  # any buffer will do
-        replies = reader.gets()
-        if replies is not _NOTHING:
-            break
-    if not isinstance(replies, list) or len(replies) != count or reader.has_data():
-        raise Unusual(type(replies).__name__)
+        while (reply := reader.gets()) is not _NOTHING:
+            replies.append(reply)
+    if len(replies) != count or reader.has_data() or any(isinstance(reply, Exception) for reply in replies):
+        raise Unusual("an error, or more than was asked for")
     return replies
 
 
@@ -172,6 +184,23 @@ def wire_to(client: Any) -> Wire | None:
 def pack(keys: tuple[bytes, ...]) -> bytes:
     """Write an MGET of these keys as RESP."""
     return b"*%d\r\n$4\r\nMGET\r\n" % (len(keys) + 1) + b"".join(b"$%d\r\n%b\r\n" % (len(key), key) for key in keys)
+
+
+def pack_stores(entries: Sequence[tuple[bytes, bytes]], flights: Sequence[bytes], ttl_ms: int) -> bytes:
+    """Write, as one transaction: how many of these flights are there, and store each entry."""
+    ttl = b"%d" % ttl_ms
+    # "*5 ... PX ttl" or, for ever, "*3" and nothing after the value.
+    words, tail = (5, b"$2\r\nPX\r\n$%d\r\n%b\r\n" % (len(ttl), ttl)) if ttl_ms > 0 else (3, b"")
+    head = b"*%d\r\n$3\r\nSET\r\n" % words
+    return b"".join(
+        (
+            b"*1\r\n$5\r\nMULTI\r\n",
+            b"*%d\r\n$6\r\nEXISTS\r\n" % (len(flights) + 1),
+            *(b"$%d\r\n%b\r\n" % (len(flight), flight) for flight in flights),
+            *(b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n%b" % (head, len(k), k, len(v), v, tail) for k, v in entries),
+            b"*1\r\n$4\r\nEXEC\r\n",
+        )
+    )
 
 
 Broken = (OSError, RedisError, Unusual)

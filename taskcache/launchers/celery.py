@@ -50,6 +50,7 @@ class CeleryLauncher:
         self._sealed = sealed
         self._invocation = invocation
         self._above = above
+        self._token = ""
         self._sent_at = 0.0
         self._missing_at = 0.0
         # Written now: what the caller changes afterwards is not what was called.
@@ -66,8 +67,10 @@ class CeleryLauncher:
             kwargsrepr=self._reprs[1],
             **self._per_call(),
         )
-        self._sent_at = self._sent_at or time.monotonic()
-        self._missing_at = self._missing_at or self._sent_at + MISSING_S
+        if token != self._token:
+            # After a takeover too: the message of another flight is another message.
+            self._token, self._sent_at = token, time.monotonic()
+            self._missing_at = self._sent_at + MISSING_S
         if self._is_eager:
             # It runs now, and what it raises is delivered by its flight, also with `task_eager_propagates`.
             self._task.apply_async((self._sealed,), {}, throw=False, **options)

@@ -87,6 +87,7 @@ class FlightTask(Task):  # type: ignore[type-arg]  # generic in the stubs only
 
     abstract = True
     Request = "taskcache.worker.request:FlightRequest"
+    Strategy = "taskcache.worker.request:strategy"
     functions: tuple[AsyncFunction[Any, Any]]
 
     @property

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
 # What an entry costs besides its bytes: key, object, index and heap (measured: tests/near/test_entries.py).
-OVERHEAD_BYTES: Final = 600
+OVERHEAD_BYTES: Final = 700
 NEVER: Final = float("inf")
 
 

@@ -84,6 +84,8 @@ def execute(task: Any, body: Body, args: Any, kwargs: Any, function: Any = None)
         delivery = Delivery(task, function, body, args, kwargs, header, station, invocation)
         return _begin_direct(delivery) if _makes_its_flight(delivery) else _begin_sent(delivery)
     except NoServer as error:
+        if getattr(task.request, "taskcache_attempt", None) is not None:
+            raise  # the body has run: what failed is its publication, and a second run would fare no better
         calling.note_degraded(function, error)
         return body(*args, **kwargs)
 
@@ -257,7 +259,12 @@ def _compute(delivery: Delivery, began: Lead | Claim, token: str) -> Any:
     finally:
         if attempt.lease is not None:
             delivery.station.renewer.drop(attempt.lease)
-    return _deliver(attempt, sealed)
+    try:
+        return _deliver(attempt, sealed)
+    except NoServer:
+        if not delivery.is_direct:
+            raise
+        return sealed.value  # who sent it reads it from Celery
 
 
 def _attempt(delivery: Delivery, began: Lead | Claim, token: str) -> Attempt:

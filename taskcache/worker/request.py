@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -11,6 +12,7 @@ from billiard.exceptions import Terminated, WorkerLostError
 from celery.exceptions import InvalidTaskError
 from celery.worker import state
 from celery.worker.request import Request
+from celery.worker.strategy import default as default_strategy
 
 from taskcache.computing import new_owner
 from taskcache.drivers import blocking
@@ -23,6 +25,41 @@ from taskcache.launchers.task import HEADER, read_header
 from taskcache.protocol.entry import EntryKey, new_token
 from taskcache.protocol.flight import end, yield_back
 from taskcache.worker.leases import renewer_of
+
+
+def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:
+    """
+    Celery's own way to take a message, for messages that are some.
+
+    An empty or misshapen one would end the worker, and Celery prints the body of what it refuses, arguments and all.
+    """
+    take = default_strategy(task, app, consumer, **options)
+
+    def careful(message: Any, body: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            is_message = _is_message(message.payload)
+        except Exception as error:  # noqa: BLE001 - whatever a deserializer raises for bytes that anybody may have sent
+            is_message, what = False, type(error).__name__
+        else:
+            what = "not args, kwargs and embedded options"
+        if not is_message:
+            message.body = b""
+            raise InvalidTaskError(f"a message of {task.name} that cannot be read ({what})") from None
+        return take(message, body, *args, **kwargs)
+
+    return careful
+
+
+def _is_message(payload: Any) -> bool:
+    if isinstance(payload, dict):
+        return True  # of Celery's first protocol, which looks for itself
+    return (
+        isinstance(payload, list | tuple)
+        and len(payload) == 3
+        and isinstance(payload[0], list | tuple)
+        and isinstance(payload[1], dict)
+        and (payload[2] is None or isinstance(payload[2], dict))
+    )
 
 
 class FlightRequest(Request):

@@ -161,7 +161,7 @@ class Walk:
     def _follow(self, token: int) -> tuple[str, bytes]:
         inbox = self.any.choice(INBOXES)
         word, _, self.store = scripts.follow(self.store, token=token, inbox=inbox)
-        reply = self.server.run("follow", token, inbox=inbox, sent=self.any.choice((0, 1)))
+        reply = self.server.run("follow", token, inbox=inbox, sent=self.any.choice((-1, 0, 1)))
         if reply[0] in (b"flying", b"resend"):
             return word, b"flying" if reply[1] == b"running" else b"waiting"
         return word, reply[0]

@@ -68,6 +68,7 @@ def explore(
     *,
     scripts: Scripts | None = None,
     climate: Climate | None = None,
+    shortens: bool = True,
 ) -> Broken | None:
     """Play the run of this seed; a broken one comes back as its shortest story."""
     draw = random.Random(seed)
@@ -81,7 +82,10 @@ def explore(
         return draw.choices(found, [move.weight for move in found])[0] if found else None
 
     violation = _play(client, climate, choose, told, scripts)
-    return None if violation is None else _shortest(client, Broken(seed, violation, tuple(told), climate), scripts)
+    if violation is None:
+        return None
+    broken = Broken(seed, violation, tuple(told), climate)
+    return _shortest(client, broken, scripts) if shortens else broken
 
 
 def tell(
@@ -146,8 +150,8 @@ def _do(fleet: Fleet, move: Move) -> None:
     fleet.truth.tick += 1
     move.act()
     if fleet.dirty:
-        fleet.truth.look(fleet.client)
-        fleet.dirty = False
+        fleet.truth.look(fleet.client, fleet.seen)
+        fleet.dirty, fleet.seen = False, None
 
 
 def drain(fleet: Fleet) -> None:

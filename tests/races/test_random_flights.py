@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import redis
 
-from tests.races.explorer import explore
+from tests.races.explorer import explore, repeat
 from tests.races.moves import Climate
 from tests.races.stories import without
 
@@ -25,10 +25,10 @@ HOLES: dict[str, tuple[str, str, str, tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("first", range(1, 161, 20))
+@pytest.mark.parametrize("first", range(1, 101, 20))
 def test_no_random_run_breaks_an_invariant(client: redis.Redis, first: int) -> None:
     """Whatever a small fleet does and suffers, nobody gets an outdated value, nobody waits for ever, nothing stays."""
-    broken = [found for seed in range(first, first + 20) if (found := explore(client, seed)) is not None]
+    broken = [found for seed in range(first, first + 12) if (found := explore(client, seed)) is not None]
 
     assert [] == [str(found) for found in broken]
 
@@ -40,7 +40,23 @@ def test_a_rule_taken_away_is_missed(client: redis.Redis, hole: str) -> None:
     scripts = without(name, rule, instead)
     climate = Climate(computing=("f:b",), ending=0.05, invalidating=0.3, budget=dict.fromkeys(faults, 2))
 
-    found = next(filter(None, (explore(client, seed, scripts=scripts, climate=climate) for seed in range(3000))), None)
+    runs = (explore(client, seed, scripts=scripts, climate=climate, shortens=False) for seed in range(3000))
+    found = next(filter(None, runs), None)
 
     assert found is not None
     assert found.violation.partition(":")[0] in breaks
+
+
+def test_a_broken_run_is_told_as_its_shortest_story(client: redis.Redis) -> None:
+    """Moves that do not matter are left out, and the story breaks the same invariant again."""
+    name, rule, instead, _, _ = HOLES["H14 marker unread"]
+    scripts = without(name, rule, instead)
+    seeds = iter(range(3000))
+    found = None
+    while found is None:
+        found = explore(client, next(seeds), 60, scripts=scripts, climate=Climate(calls=2, invalidations=0))
+
+    again = repeat(client, found, scripts)
+
+    assert again == found
+    assert len(found.moves) < 25

@@ -77,10 +77,10 @@ class Truth:
 
     # -- after each step ------------------------------------------------------------------------------
 
-    def look(self, client: redis.Redis) -> None:
-        """Read the whole server and check what must hold in every state."""
+    def look(self, client: redis.Redis, seen: Any = None) -> None:
+        """Check what must hold in every state: in what was `seen` of the whole server, or what is there now."""
         before = self.server
-        found: Any = client.eval(LOOK, 0)
+        found: Any = client.eval(LOOK, 0) if seen is None else seen
         self.server = {}
         for name, ttl_ms, content in found:
             if ttl_ms == -1:

@@ -209,7 +209,9 @@ def test_fuzz_without_a_secret_no_bytes_break_a_reader(unsigned: Vault, data: st
     """Whoever may write is believed; still nothing is unpickled and nobody falls over."""
     function = data.draw(st.sampled_from(unsigned.functions))
     function(7)
-    bad = data.draw(st.one_of(st.binary(max_size=200), damaged([*unsigned.good(), unsigned.entry(function.key_for(7))])))
+    bad = data.draw(
+        st.one_of(st.binary(max_size=200), damaged([*unsigned.good(), unsigned.entry(function.key_for(7))]))
+    )
     unsigned.put(function.key_for(7), bad)
 
     assert 6 == len(unsigned.reads(function, 7))

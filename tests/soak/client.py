@@ -27,7 +27,7 @@ import psutil
 from taskcache import NotReady, gather
 from taskcache.errors import TaskCacheError
 from tests.soak.app import EVERY, QUEUED, Failed, Value, cache, here_async, page, tag_of, truth
-from tests.soak.words import BOUND_S, CLIENTS, SOURCES
+from tests.soak.words import BOUND_S, CLIENTS, LONG_S, SOURCES
 
 CACHE_PORT, BROKER_PORT, TRUTH_PORT = (
     urlsplit(os.environ[name]).port or 0 for name in ("SOAK_CACHE", "SOAK_BROKER", "SOAK_TRUTH")
@@ -71,6 +71,9 @@ class Client:
         seconds = time.monotonic() - began
         self.slowest = max(self.slowest, (seconds, f"{what}, {error!r:.80}"))
         self.counts[what] += 1
+        if seconds > LONG_S:
+            self.counts[f"(of these more than {LONG_S:g} s)"] += 1
+            self.say(long=[what, round(seconds, 1), str(error)[:80]])
         if isinstance(error, NotReady):
             self.say(violation=f"lost wait: {what} had not ended after {seconds:.1f} s: {error}")
         elif error is not None:

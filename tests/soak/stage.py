@@ -35,6 +35,7 @@ class Report:
     chaos: Counter[str] = field(default_factory=Counter)
     left: dict[str, str] = field(default_factory=dict)
     slowest: tuple[float, str] = (0.0, "")
+    long: list[list[Any]] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -144,6 +145,8 @@ class Stage:
             if "violation" in fact:
                 who = f"client {fact['client']}"
                 report.violations.append("\n".join(filter(None, (f"{who}: {fact['violation']}", fact.get("trace")))))
+            if "long" in fact:
+                report.long.append(fact["long"])
             report.counts.update(fact.get("counts", {}))
             report.slowest = max(report.slowest, tuple(fact.get("slowest", (0.0, ""))))
 
