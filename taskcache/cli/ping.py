@@ -11,6 +11,7 @@ from typing import Any, Final
 from taskcache import __version__
 from taskcache.cache import Cache
 from taskcache.drivers.topology import Server
+from taskcache.errors import NoServer
 from taskcache.protocol.steps import Call
 
 ROUNDS: Final = 50
@@ -22,7 +23,7 @@ def ping(url: str | None) -> int:
         server = cache.station.server
         first_ms = _round_trip_ms(server)
         median_ms = statistics.median(_round_trip_ms(server) for _ in range(ROUNDS))
-        about: Any = server.call(Call("INFO", ()))
+        about = _about(server)
         kind = " (a private one of this user)" if cache.embedded is not None else ""
         print(f"{server.url} answers{kind}")
         print(f"server     {_name(about)}, {_mode(about)}, policy {_words(about, 'maxmemory_policy')}")
@@ -31,6 +32,15 @@ def ping(url: str | None) -> int:
     print(f"here       taskcache {__version__}, celery {version('celery')}, redis-py {version('redis')}, ", end="")
     print(f"Python {platform.python_version()}")
     return 0
+
+
+def _about(server: Server) -> dict[str, Any]:
+    try:
+        about: dict[str, Any] = server.call(Call("INFO", ()))
+    except NoServer:
+        # It has just answered: what a cache needs its user may do, and INFO is not among it (deploy/users.acl).
+        return {}
+    return about
 
 
 def _round_trip_ms(server: Server) -> float:

@@ -121,9 +121,8 @@ class Station:
         Then each has to be replaced by the script that outdates its flight. Looking and storing are one transaction, so
         no flight can begin before it and be missed.
         """
-        if self._wire is None:
+        if self._wire is None or self._broken_until > time.monotonic():
             return False
-        self.check()
         try:
             *_, done = self._wire.commands(pack_stores(entries, flights, ttl_ms), len(entries) + 3)
         except Broken:

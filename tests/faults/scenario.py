@@ -245,11 +245,6 @@ class Play:
 
             wait_until(known, "a follower", LONG_S)
 
-    def has_outcome(self) -> bool:
-        """True once a flight's outcome is in the cache."""
-        with self.stage.cache.client() as cache:
-            return any(True for _ in cache.scan_iter("*:outcome:*"))
-
     def stored(self, function: str) -> str | None:
         """The value in the cache, as a client sees it."""
         told = self.clients[0].ask(f"(lambda entry: entry and entry.value)(app.{function}.peek({self.name!r}))")

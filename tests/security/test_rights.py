@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from taskcache import NoServer
 from tests.deploy.files import DEPLOY
 from tests.deploy.servers import GuardedValkey
 from tests.nodes.server import ValkeyNode
@@ -62,6 +63,18 @@ def refused_in(server: GuardedValkey, caller: Caller) -> tuple[set[str], str]:
     return set(), ""
 
 
+def settle(caller: Caller) -> None:
+    """Wait until the caller, which leaves a server alone that has refused it, asks again."""
+
+    def is_served() -> bool:
+        try:
+            return caller.cache.get("nothing", "served") == "served"
+        except NoServer:
+            return False
+
+    wait_until(is_served, "the caller to ask again", 20)
+
+
 def refusals(server: GuardedValkey) -> set[str]:
     """The commands that the server has refused to anybody."""
     words = [entry["object"] for entry in server.refused()]
@@ -105,6 +118,7 @@ def begin(server: GuardedValkey, *rules: str) -> None:
 def test_nothing_that_a_cache_does_is_refused(server: GuardedValkey, caller: Caller) -> None:
     """Plain keys, functions, near values, workers, tags, retries, progress, cancellation, listing, the command line."""
     begin(server)
+    settle(caller)
 
     assert (set(), "") == refused_in(server, caller)
 
@@ -112,6 +126,8 @@ def test_nothing_that_a_cache_does_is_refused(server: GuardedValkey, caller: Cal
 @pytest.mark.parametrize("command", granted())
 def test_no_right_can_be_dropped(server: GuardedValkey, caller: Caller, command: str) -> None:
     """Without this one, something that a cache does is refused."""
+    restore(server)
+    settle(caller)
     begin(server, f"-{command}")
     try:
         refused, problem = refused_in(server, caller)

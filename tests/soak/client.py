@@ -242,7 +242,8 @@ class Client:
     def resources(self) -> dict[str, Any]:
         names = Counter(thread.name.rstrip("0123456789-_() ") for thread in threading.enumerate())
         process = psutil.Process()
-        ports = [each.raddr[1] for each in process.net_connections("tcp") if each.status == psutil.CONN_ESTABLISHED]
+        # Also what the other side has closed: a pool that never looks again would keep it.
+        ports = [each.raddr[1] for each in process.net_connections("tcp") if each.status != psutil.CONN_LISTEN]
         known = {"cache": CACHE_PORT, "broker": BROKER_PORT, "truth": TRUTH_PORT}
         connections = {name: ports.count(port) for name, port in known.items()}
         return {"threads": dict(names), "connections": connections, "others": process.num_fds() - len(ports)}

@@ -28,7 +28,7 @@ _CONNECTIONS = 24
 # Loops, pipes and files of the interpreter; sockets are counted apart.
 _FILES = 24
 # Connections of a worker's processes to the cache: a pool and a renewer for main and for each of three children.
-_WORKER_CONNECTIONS = 4 * 8
+_WORKER_CONNECTIONS = 4 * 16
 
 
 class Leftovers:
