@@ -32,7 +32,8 @@ def total(numbers):
 
 # A process of its own: Celery's results reach for their server even when they are garbage, and ours is gone by then.
 CALLER = """
-import json
+import json, os, sys
+sys.path.insert(0, os.environ["PYTHONPATH"])  # before the folder we are in, which has a `workers` too
 from celery import chord, group
 from workers import app, double, total
 

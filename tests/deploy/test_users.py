@@ -38,16 +38,15 @@ ARGUMENTS = {
     "RENAME": (FLIGHT, "{cache:shop.render:1a2b}:retired:7f"),
     "SET": (KEY, "v", "PX", "5000"),
     "TIME": (),
-    "TTL": (KEY,),
     "UNLINK": (KEY,),
     "SCAN": ("0",),
     "SUBSCRIBE": ("taskcache:inbox:7f",),
-    "UNSUBSCRIBE": (),
     "PING": (),
     "EVALSHA": ("0" * 40, "1", KEY),
     "SCRIPT": ("LOAD", "return 1"),
-    "CLIENT": ("SETNAME", "n"),
-    "WAIT": ("1", "100"),
+    "CLIENT": ("SETINFO", "LIB-NAME", "n"),
+    "MULTI": (),
+    "EXEC": (),
 }
 
 
@@ -130,6 +129,10 @@ def test_every_plain_command_of_the_library_is_allowed(server: GuardedValkey) ->
     """Whatever the library sends by name is in the list; a new command wants its arguments in ARGUMENTS above."""
     spoken = re.compile(r"(?:\bCall|execute_command)\(\s*\"([A-Z]+)\"")
     commands = {name for path in (ROOT / "taskcache").rglob("*.py") for name in spoken.findall(path.read_text())}
+    # `taskcache ping` does without it (tests/security/test_rights.py).
+    commands -= {"INFO"}
+    # `taskcache ping` shows what INFO tells where it may ask, and does without it.
+    commands -= {"INFO"}
 
     assert commands
     assert [] == [
