@@ -39,7 +39,7 @@ races: $(VENV)/.installed ## the races, TIMES times over, then a minute of rando
 soak: $(VENV)/.installed ## minutes of mixed load while things die; ARGS="--minutes 5 --seed N"
 	$(BIN)/python -m tests.soak $(ARGS)
 
-faults-test: $(VENV)/.installed ## every row of the fault matrix, in every pool: a quarter of an hour
+faults-test: $(VENV)/.installed ## every row of the fault matrix, in every pool: five minutes
 	TASKCACHE_FAULTS=all $(BIN)/python -m pytest tests/faults -n 2 --dist worksteal $(ARGS)
 
 bench-quick: $(VENV)/.bench ## the same, noisier, within two minutes

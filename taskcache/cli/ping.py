@@ -26,8 +26,13 @@ def ping(url: str | None) -> int:
         about = _about(server)
         kind = " (a private one of this user)" if cache.embedded is not None else ""
         print(f"{server.url} answers{kind}")
-        print(f"server     {_name(about)}, {_mode(about)}, policy {_words(about, 'maxmemory_policy')}")
-        print(f"memory     {_words(about, 'used_memory_human')} of {_words(about, 'maxmemory_human')} (0B: no limit)")
+        if about:
+            print(f"server     {_name(about)}, {_mode(about)}, policy {_words(about, 'maxmemory_policy')}")
+            print(
+                f"memory     {_words(about, 'used_memory_human')} of {_words(about, 'maxmemory_human')} (0B: no limit)"
+            )
+        else:
+            print("server     does not tell this user which one it is (INFO is not permitted)")
         print(f"latency    {median_ms:.2f} ms (median of {ROUNDS}; with the connection {first_ms:.1f} ms)")
     print(f"here       taskcache {__version__}, celery {version('celery')}, redis-py {version('redis')}, ", end="")
     print(f"Python {platform.python_version()}")

@@ -196,6 +196,8 @@ def _scan_reply(reply: Any) -> tuple[int, list[bytes]]:
     if isinstance(reply, dict):  # a cluster client names the node that answered
         reply = next(iter(reply.values()))
     cursor, page = reply
+    if isinstance(cursor, dict):  # as newer ones do, one cursor for each node that was asked: one
+        cursor = next(iter(cursor.values()))
     return int(cursor), list(page)
 
 

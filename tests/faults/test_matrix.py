@@ -11,7 +11,7 @@ from tests.faults.scenario import Play, Scenario, failures
 from tests.faults.stage import Stage
 from tests.nodes.workers import Pool
 
-# Every row in every pool takes a quarter of an hour on two cores: `make faults-test`. Others play the quick rows once.
+# Every row in every pool takes more than four minutes on two cores: `make faults-test`. Others play the quick rows once.
 EVERYTHING = os.environ.get("TASKCACHE_FAULTS") == "all"
 QUICK_S = 8.0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 from pathlib import Path
+from typing import Any
 
 
 class Bomb:
@@ -13,7 +14,7 @@ class Bomb:
     def __init__(self, place: Path) -> None:
         self.place = place
 
-    def __reduce__(self) -> object:
+    def __reduce__(self) -> tuple[Any, ...]:
         return os.mkdir, (str(self.place),)
 
 

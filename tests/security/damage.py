@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
+F = TypeVar("F", bound=Callable[..., Any])
 # `python -m tests.security` runs the same tests for longer, each round from another seed.
 ROUND = os.environ.get("TASKCACHE_FUZZ_ROUND")
 
 
-def fuzz(examples: int) -> Any:
+def fuzz(examples: int) -> Callable[[F], F]:
     """Run a test with so many examples: the same in each run, or others in each round of a long one."""
-    return settings(
+    made: Callable[[F], F] = settings(
         max_examples=examples if ROUND is None else 10 * examples,
         derandomize=ROUND is None,
         database=None,
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )
+    return made
 
 
 def damaged(good: Sequence[bytes]) -> st.SearchStrategy[bytes]:

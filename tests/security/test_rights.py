@@ -5,16 +5,22 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 
 import pytest
+from redis.cluster import RedisCluster
+from redis.exceptions import RedisClusterException, RedisError
 
-from taskcache import NoServer
+from taskcache import Cache, NoServer
+from taskcache.cli import main as command_line
 from tests.deploy.files import DEPLOY
 from tests.deploy.servers import GuardedValkey
 from tests.nodes.server import ValkeyNode
+from tests.nodes.topology import ClusterNodes
 from tests.nodes.waiting import wait_until
 from tests.nodes.workers import WorkerNode
-from tests.security.actions import ACTIONS, Caller
+from tests.security.actions import ACTIONS, Caller, functions, listing, primitives
 from tests.security.conftest import APP
 from tests.security.vault import SECRET
 
@@ -54,12 +60,12 @@ def caller(server: GuardedValkey) -> Iterator[Caller]:
 def refused_in(server: GuardedValkey, caller: Caller) -> tuple[set[str], str]:
     """Do everything a cache does, in new connections; what was refused first, and what went wrong."""
     caller.cache.close()
-    for action in ACTIONS:
-        problem = _run(lambda action=action: action(caller), server)  # type: ignore[misc]  # a lambda's default
+    for name, action in ACTIONS.items():
+        problem = _run(partial(action, caller), server)
         if refused := refusals(server):
-            return refused, f"{action.__name__}: {problem}"
+            return refused, f"{name}: {problem}"
         if problem:
-            return set(), f"{action.__name__}: {problem}"
+            return set(), f"{name}: {problem}"
     return set(), ""
 
 
@@ -68,7 +74,7 @@ def settle(caller: Caller) -> None:
 
     def is_served() -> bool:
         try:
-            return caller.cache.get("nothing", "served") == "served"
+            return "served" == str(caller.cache.get("nothing", "served"))
         except NoServer:
             return False
 
@@ -121,6 +127,48 @@ def test_nothing_that_a_cache_does_is_refused(server: GuardedValkey, caller: Cal
     settle(caller)
 
     assert (set(), "") == refused_in(server, caller)
+
+
+def test_ping_does_without_what_it_may_not_ask(caller: Caller, capsys: pytest.CaptureFixture[str]) -> None:
+    """INFO is nothing that a cache needs; the command line says so and tells the rest."""
+    assert 0 == command_line(["ping", "--url", caller.url])
+
+    said = capsys.readouterr().out
+    assert "INFO is not permitted" in said
+    assert "median of" in said
+
+
+CLUSTER = ["cluster|slots", "command"]
+
+
+def in_cluster(cluster: ClusterNodes, rights: list[str]) -> set[str]:
+    """Use a cache on a Cluster with these rights; what was refused, by any node."""
+    patterns = ("~cache:*", "~cache~*", "~{cache:*", "~{cache~*", "&taskcache:inbox:*")
+    for member in cluster.members:
+        with member.client() as admin:
+            rules = ("reset", "on", ">pw", *patterns, *(f"+{command}" for command in rights))
+            admin.execute_command("ACL", "SETUSER", "taskcache", *rules)
+            admin.acl_log_reset()
+    # Without the commands that find the nodes, redis-py does not get as far as an error of its server.
+    with suppress(RedisError, RedisClusterException):
+        client = RedisCluster(host="127.0.0.1", port=cluster.primaries[0].port, username="taskcache", password="pw")
+        with Cache(client, name="cache", default_timeout=60) as cache:
+            for action in (primitives, functions, listing):
+                action(cache)
+        client.close()
+    refused: set[str] = set()
+    for member in cluster.members:
+        with member.client() as admin:
+            refused |= {str(entry["object"]) for entry in admin.acl_log()}
+    return refused
+
+
+def test_a_cluster_needs_two_rights_more(cluster: ClusterNodes) -> None:
+    """The two that the file names are enough, and each is needed."""
+    assert all(f"+{command}" in (DEPLOY / "users.acl").read_text() for command in CLUSTER)
+    assert set() == in_cluster(cluster, granted() + CLUSTER)
+    for command in CLUSTER:
+        assert {command} == in_cluster(cluster, [right for right in granted() + CLUSTER if right != command])
 
 
 @pytest.mark.parametrize("command", granted())

@@ -181,7 +181,7 @@ def test_a_follower_of_a_cached_function_is_not_disturbed_either(waiting: Waitin
     with waiting.cache.station.server.copy_client() as client:
         token = client.hget(place.place().flight, "token").decode()
     codec = Codec(Settings(secrets=(FORGER.encode(),)))
-    head: dict[str, Any] = dict(created_ms=1, fresh_ms=1, cost_ms=0, label_bytes=place.label_bytes)
+    head: dict[str, Any] = {"created_ms": 1, "fresh_ms": 1, "cost_ms": 0, "label_bytes": place.label_bytes}
     waiting.say(token.encode() + codec.seal(place.redis_key, "forged", token=token_bytes(token), **head))
     stays(lambda: not got, "nobody's wait being over", 0.3)
     gate.set()
