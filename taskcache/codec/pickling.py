@@ -47,7 +47,13 @@ def loads(data: bytes | memoryview, *, resolve: Callable[[Any], object] | None =
     except Exception as error:
         if error is unpickler.unresolved or is_interruption(error):
             raise
-        raise UntrustedValue(f"a value that does not unpickle: {type(error).__name__}: {error}") from error
+        raise UntrustedValue(f"a value that does not unpickle: {spelled(error)}") from error
+
+
+def spelled(error: Exception) -> str:
+    """Say what went wrong with bytes, for logs: in full where names of classes and modules are told, never a value."""
+    names_code = isinstance(error, AttributeError | ImportError) or type(error) is LookupError
+    return f"{type(error).__name__}: {error}" if names_code else type(error).__name__
 
 
 def is_interruption(error: Exception) -> bool:

@@ -18,6 +18,7 @@ import msgspec
 from msgspec.msgpack import Decoder, Encoder, Ext
 
 from taskcache.codec import arrays, classes, leaves
+from taskcache.codec.pickling import spelled
 from taskcache.errors import UnstorableValue, UntrustedValue
 
 Refer = Callable[[object], "object | None"]
@@ -114,7 +115,7 @@ def decode(data: bytes | bytearray | memoryview, *, resolve: Resolve | None = No
     try:
         return decoder.decode(data)
     except MALFORMED as error:
-        raise UntrustedValue(f"a value that does not decode: {type(error).__name__}: {error}") from error
+        raise UntrustedValue(f"a value that does not decode: {spelled(error)}") from error
     except _Unresolved as unresolved:
         failed = unresolved.error
     raise failed
@@ -336,7 +337,7 @@ class _Reader:
 
     def _read_reference(self, inside: object) -> object:
         if self._resolve is None:
-            raise ValueError("a reference where none is expected")
+            raise LookupError("a reference where none is expected")
         try:
             return self._resolve(inside)
         except Exception as error:

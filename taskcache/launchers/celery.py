@@ -16,7 +16,7 @@ from taskcache.events import warn_once
 from taskcache.launcher import MessageMissing
 from taskcache.launchers import apps
 from taskcache.launchers.producers import is_queue_empty, producer_of
-from taskcache.launchers.task import HEADER
+from taskcache.launchers.task import HEADER, ROUTING
 
 if TYPE_CHECKING:
     from taskcache.calling import Arguments
@@ -94,9 +94,10 @@ class CeleryLauncher:
         return {"key": self._invocation.key, "token": token, "above": sorted(self._above)}
 
     def _per_call(self) -> dict[str, Any]:
-        """Options that `with_options` changed for these calls; those of the task itself are on the task."""
+        """Where this call goes, and what `with_options` changed for it; everything else is on the task."""
         own = self._task.function.options.celery
-        return {name: value for name, value in self._function.options.celery.items() if own.get(name) != value}
+        given = self._function.options.celery
+        return {name: value for name, value in given.items() if name in ROUTING or own.get(name) != value}
 
     def inquire(self, token: str) -> BaseException | None:
         """Look at Celery's own state of a task that nobody has claimed."""

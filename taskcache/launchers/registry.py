@@ -10,7 +10,7 @@ from celery._state import connect_on_app_finalize
 from taskcache.errors import NoCeleryApp
 from taskcache.launchers import apps, local, serializer
 from taskcache.launchers.celery import CeleryLauncher
-from taskcache.launchers.task import FlightTask, seal_call, task_body
+from taskcache.launchers.task import ROUTING, FlightTask, seal_call, task_body
 
 if TYPE_CHECKING:
     from taskcache.decorators import AsyncFunction
@@ -64,7 +64,8 @@ def _register_anew(app: Any, function: AsyncFunction[Any, Any]) -> None:
 def task_options(function: AsyncFunction[Any, Any]) -> dict[str, Any]:
     """Celery's own options of the task."""
     # In a tuple: a decorated function is a descriptor, and as an attribute of the task it would become its method.
-    return {"functions": (function,), "serializer": serializer.NAME, "typing": False, **function.options.celery}
+    own = {name: value for name, value in function.options.celery.items() if name not in ROUTING}
+    return {"functions": (function,), "serializer": serializer.NAME, "typing": False, **own}
 
 
 def task(function: AsyncFunction[Any, Any]) -> Any:

@@ -21,9 +21,16 @@ if TYPE_CHECKING:
 
 # The one message header of ours: the flight, its key, and the keys being computed above it.
 HEADER: Final = "taskcache"
+# Said with each message: as attributes of a task Celery deprecates them.
+ROUTING: Final = frozenset(("queue", "exchange", "routing_key", "priority"))
 # What runs a task is an edge, above this floor: named by string, as Celery names its own replaceable parts.
 EXECUTE: Final = "taskcache.worker.execution:execute"
 RELEASE: Final = "taskcache.worker.execution:release_for_retry"
+
+
+def routing_of(function: AsyncFunction[Any, Any]) -> dict[str, Any]:
+    """Where the messages of a function go, as its decorator says."""
+    return {name: value for name, value in function.options.celery.items() if name in ROUTING}
 
 
 def task_body(function: AsyncFunction[Any, Any]) -> Callable[..., Any]:
@@ -108,6 +115,7 @@ class FlightTask(Task):  # type: ignore[type-arg]  # generic in the stubs only
             return super().apply_async(args, kwargs, **options)
         args, kwargs = tuple(args or ()), dict(kwargs or {})
         function = self.function
+        options = {**routing_of(function), **options}
         header = {"key": function.make_key(args, kwargs), "direct": True}
         options["headers"] = {**(options.get("headers") or {}), HEADER: header}
         options.setdefault("argsrepr", saferepr(args, self.argsrepr_maxlen))
