@@ -48,7 +48,7 @@ class Caller:
         self.double, self.held, self.retried = map(self._task, (double, held, retried))
 
     def _task(self, body: Any) -> Any:
-        return self.cache.cache_async(name=f"tests.security.app.{body.__name__}", timeout=60)(body)
+        return self.cache.cache_async(name=f"rights.{body.__name__}", timeout=60)(body)
 
     def close(self) -> None:
         self.cache.close()

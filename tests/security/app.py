@@ -21,6 +21,8 @@ app.conf.update(
     # Flower's events are on, so that what they make the worker say is looked at too.
     worker_send_task_events=True,
 )
+# Celery shares tasks between all apps of a process: who makes another app with these functions gives them other names.
+NAMES = os.environ.get("ATTACKED_NAMES", "attacked")
 ledger = Ledger(os.environ["ATTACKED_LEDGER"])
 cache = Cache(os.environ["ATTACKED_CACHE"], name="cache", app=app, secret=os.environ.get("ATTACKED_SECRET"))
 
@@ -39,7 +41,7 @@ class Parcel:
         return self.content
 
 
-@cache.cache_async(timeout=60)
+@cache.cache_async(name=f"{NAMES}.double", timeout=60)
 def double(number: int) -> int:
     ledger.enter(f"double:{number}")
     return 2 * number
@@ -69,7 +71,7 @@ def fails(text: str) -> str:
     raise Tired(f"a text of {len(text)} letters is too long")
 
 
-@cache.cache_async(timeout=60, autoretry_for=(Tired,), default_retry_delay=0, max_retries=2)
+@cache.cache_async(name=f"{NAMES}.retried", timeout=60, autoretry_for=(Tired,), default_retry_delay=0, max_retries=2)
 def retried(name: str) -> str:
     """Fail in the first run."""
     if ledger.enter(name) == 1:
@@ -77,7 +79,7 @@ def retried(name: str) -> str:
     return name[::-1]
 
 
-@cache.cache_async(timeout=60)
+@cache.cache_async(name=f"{NAMES}.held", timeout=60)
 def held(name: str) -> str:
     """Say that it is half way, and go on when it is told to."""
     ledger.enter(name)

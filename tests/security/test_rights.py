@@ -50,6 +50,7 @@ def caller(server: GuardedValkey) -> Iterator[Caller]:
             "ATTACKED_BROKER": broker.celery_url(),
             "ATTACKED_LEDGER": broker.url(1),
             "ATTACKED_SECRET": SECRET,
+            "ATTACKED_NAMES": "rights",
         }
         with WorkerNode(APP, pool="threads", concurrency=8, env=env):
             caller = Caller(env)

@@ -18,7 +18,7 @@ from tests.nodes.waiting import wait_until
 from tests.nodes.workers import REPOSITORY, WorkerNode
 from tests.security.conftest import APP, environment
 
-OLD, NEW = "the old secret, which has leaked", "the new secret, nobody knows it"
+OLD, NEW = "the old secret that has leaked", "the new secret that nobody knows"
 # All can read both before anybody writes with the new one; nobody reads with the old one when nobody writes with it.
 STAGES = [OLD, f"{OLD},{NEW}", f"{NEW},{OLD}", NEW]
 

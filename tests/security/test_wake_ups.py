@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import redis
 from celery import Celery
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,7 +32,7 @@ class Waiting:
         self.app: Any = Celery("waiting", broker=url, backend="disabled://", set_as_current=False)
         name = "signed" if secret else "open"
         self.cache = Cache(url, name=name, app=self.app, secret=secret)
-        self.secret = secret
+        self.anybody: Any = redis.Redis.from_url(url)
         self.number = 0
 
         @self.cache.cache_async(name="waiting.negative", timeout=60)
@@ -55,9 +56,12 @@ class Waiting:
 
     def say(self, message: bytes) -> int:
         """Publish to this process's inbox; how many heard it."""
-        station = self.cache.station
-        with station.server.copy_client() as anybody:
-            return int(anybody.publish(station.keeper.inbox(), message))
+        return int(self.anybody.publish(self.cache.station.keeper.inbox(), message))
+
+    def close(self) -> None:
+        self.cache.close()
+        self.app.close()
+        self.anybody.close()
 
     def sealed(self, number: int, token: str, value: object, secret: str | None) -> bytes:
         """A value for one flight, signed with any secret or none."""
@@ -87,8 +91,7 @@ def waiting(server: ValkeyNode) -> Iterator[Waiting]:
     """Waits with a secret."""
     waiting = Waiting(server.url(), SECRET)
     yield waiting
-    waiting.cache.close()
-    waiting.app.close()
+    waiting.close()
 
 
 def is_undisturbed(waiting: Waiting, result: Result[int], message: bytes) -> bool:
@@ -178,8 +181,7 @@ def test_a_follower_of_a_cached_function_is_not_disturbed_either(waiting: Waitin
         thread.start()
     place = followed.invocation((), {})
     wait_until(lambda: waiting.cache.station.waiting(), "a follower")
-    with waiting.cache.station.server.copy_client() as client:
-        token = client.hget(place.place().flight, "token").decode()
+    token = waiting.anybody.hget(place.place().flight, "token").decode()
     codec = Codec(Settings(secrets=(FORGER.encode(),)))
     head: dict[str, Any] = {"created_ms": 1, "fresh_ms": 1, "cost_ms": 0, "label_bytes": place.label_bytes}
     waiting.say(token.encode() + codec.seal(place.redis_key, "forged", token=token_bytes(token), **head))
@@ -196,8 +198,7 @@ def test_a_forged_outcome_is_said_to_be_unreadable(waiting: Waiting) -> None:
     result = waiting.begin()
     token = str(result.task_id)
     forged = waiting.sealed(waiting.number, token, 666, FORGER)
-    with waiting.cache.station.server.copy_client() as client:
-        client.set(waiting.invocation(waiting.number).place().outcome(token), forged, px=5_000)
+    waiting.anybody.set(waiting.invocation(waiting.number).place().outcome(token), forged, px=5_000)
     waiting.say(token.encode() + forged)
 
     with pytest.raises(ComputationLost, match="TASKCACHE_SECRET"):
@@ -209,14 +210,13 @@ def test_a_flight_with_a_forged_name_hangs_nobody(waiting: Waiting, token: bytes
     """A flight that no election has made is waited for as for a dead one, and then another is led."""
     waiting.number += 1
     place = waiting.invocation(waiting.number).place()
-    with waiting.cache.station.server.copy_client() as client:
-        client.hset(place.flight, mapping={"token": token, "state": b"\xff", "owner": "x", "progress": b"\xc1"})
-        client.pexpire(place.flight, 1_000)
-        result = waiting.function(waiting.number)
-        assert result.progress.done == 0
-        client.delete(place.flight)
-        wait_until(lambda: client.hget(place.flight, "state") == b"queued", "another flight", 20)
-        own = client.hget(place.flight, "token").decode()
+    waiting.anybody.hset(place.flight, mapping={"token": token, "state": b"\xff", "owner": "x", "progress": b"\xc1"})
+    waiting.anybody.pexpire(place.flight, 1_000)
+    result = waiting.function(waiting.number)
+    assert result.progress.done == 0
+    waiting.anybody.delete(place.flight)
+    wait_until(lambda: waiting.anybody.hget(place.flight, "state") == b"queued", "another flight", 20)
+    own = waiting.anybody.hget(place.flight, "token").decode()
     assert calling.claim_here(
         waiting.function, waiting.cache.station, waiting.invocation(waiting.number), own, ((waiting.number,), {})
     )
@@ -232,5 +232,4 @@ def test_without_a_secret_whoever_may_publish_is_believed(server: ValkeyNode) ->
     waiting.say(token.encode() + waiting.sealed(waiting.number, token, 666, None))
 
     assert 666 == result(timeout=20)
-    waiting.cache.close()
-    waiting.app.close()
+    waiting.close()

@@ -155,7 +155,7 @@ def test_a_broker_that_is_away_is_told_in_time(unbrokered: Unbrokered, client: r
         unbrokered.raises(21)
     assert time.monotonic() - began < 20
 
-    assert [] == client.keys("*:flight")
+    assert [] == client.keys("{unbrokered:*:flight")
     assert None is unbrokered.raises.join(21)
     assert [] == unbrokered.runs
 
@@ -164,7 +164,7 @@ async def test_a_broker_that_is_away_is_told_to_a_coroutine(unbrokered: Unbroker
     """The same for `await fn.aio(...)`."""
     with pytest.raises(DispatchFailed):
         await unbrokered.raises.aio(21)
-    assert [] == client.keys("*:flight")
+    assert [] == client.keys("{unbrokered:*:flight")
 
 
 def test_without_a_broker_the_call_computes_here_where_asked_to(unbrokered: Unbrokered, client: redis.Redis) -> None:
@@ -174,7 +174,7 @@ def test_without_a_broker_the_call_computes_here_where_asked_to(unbrokered: Unbr
     assert (42, "inline") == (result(timeout=LONG), result.source)
     assert (42, "hit") == (unbrokered.inline(21)(block=False), unbrokered.raises(21).source)
     assert 1 == len(unbrokered.runs)
-    assert [] == client.keys("*:flight")
+    assert [] == client.keys("{unbrokered:*:flight")
 
 
 async def test_without_a_broker_a_coroutine_gets_its_value_where_asked_to(unbrokered: Unbrokered) -> None:
