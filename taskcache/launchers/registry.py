@@ -39,10 +39,12 @@ def register(function: AsyncFunction[Any, Any]) -> None:
         for known in apps.finalized():
             _register_anew(known, function)
         return
-    decorate = shared_task if app is None else app.task
-    decorate(name=function.name, base=FlightTask, **task_options(function))(task_body(function))
-    if app is not None:
-        serializer.accept(app)
+    if app is None:
+        shared_task(name=function.name, base=FlightTask, **task_options(function))(task_body(function))
+        return
+    # Not shared: Celery would put it on every app of the process, and this cache has said which one is meant.
+    app.task(name=function.name, base=FlightTask, shared=False, **task_options(function))(task_body(function))
+    serializer.accept(app)
 
 
 def _register_newest(app: Any) -> None:
@@ -83,7 +85,9 @@ def task_of(app: Any, function: AsyncFunction[Any, Any]) -> Any:
     """The task on one app, registered there if it is not yet."""
     found = app.tasks.get(function.name)
     if found is None:
-        found = app.task(name=function.name, base=FlightTask, **task_options(function))(task_body(function))
+        found = app.task(name=function.name, base=FlightTask, shared=False, **task_options(function))(
+            task_body(function)
+        )
         serializer.accept(app)
     return found
 

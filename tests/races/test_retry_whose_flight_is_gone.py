@@ -30,12 +30,12 @@ class Late:
 
     def __init__(self, url: str, name: str, retries: int, seen: Any) -> None:
         self.cache = Cache(url, name=name, app=Celery("late", broker="memory://", set_as_current=False))
-        self.function: Any = self.cache.cache_async(timeout=30, name="races.late")(seen)
+        self.function: Any = self.cache.cache_async(timeout=30, name=f"races.{name}")(seen)
         self.token, self.owner = new_token(), new_owner()
         header = {"key": self.function.make_key((1,), {}), "token": self.token, "owner": self.owner}
         request: dict[str, Any] = {"retries": retries, "is_eager": False, "headers": {"taskcache": header}}
         self.delivery = Delivery(
-            SimpleNamespace(request=Request(request), app=self.cache.app, name="races.late"),
+            SimpleNamespace(request=Request(request), app=self.cache.app, name=f"races.{name}"),
             self.function,
             seen,
             (1,),
