@@ -40,7 +40,8 @@ def register(function: AsyncFunction[Any, Any]) -> None:
             _register_anew(known, function)
         return
     if app is None:
-        shared_task(name=function.name, base=FlightTask, **task_options(function))(task_body(function))
+        share: Any = shared_task  # its stubs leave it untyped
+        share(name=function.name, base=FlightTask, **task_options(function))(task_body(function))
         return
     # Not shared: Celery would put it on every app of the process, and this cache has said which one is meant.
     app.task(name=function.name, base=FlightTask, shared=False, **task_options(function))(task_body(function))
