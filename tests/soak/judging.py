@@ -91,7 +91,12 @@ class Leftovers:
 
     def _workers(self) -> None:
         for worker in self.stage.workers:
-            worker.wait_ready(60)
+            try:
+                worker.wait_ready(60)
+            except AssertionError:
+                # Chaos took its broker away while it booted, and Celery gives up then.
+                worker.start()
+                worker.wait_ready(60)
             expected = worker.concurrency if worker.pool == "prefork" else 0
 
             def has_its_children(worker: Any = worker, expected: int = expected) -> bool:
