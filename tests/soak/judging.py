@@ -95,8 +95,8 @@ class Leftovers:
                 worker.wait_ready(60)
             except AssertionError:
                 # Chaos took its broker away while it booted, and Celery gives up then.
+                worker.stop()
                 worker.start()
-                worker.wait_ready(60)
             expected = worker.concurrency if worker.pool == "prefork" else 0
 
             def has_its_children(worker: Any = worker, expected: int = expected) -> bool:
