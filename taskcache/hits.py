@@ -54,12 +54,12 @@ class Hits:
         # A stamp that differs or is missing: the function was invalidated after this value's computation began.
         if entry is None or stamp is None or entry[_STAMP_AT:_PAYLOAD_AT] != stamp or entry[:2] != _IS_OURS:
             return MISSING
-        flags = entry[_FLAGS_AT]
+        flags = entry[_FLAGS_AT] if len(entry) >= _PAYLOAD_AT else _UNUSUAL
         try:
             if flags == _PLAIN and not self._is_signed:
                 return typed.decode(memoryview(entry)[_PAYLOAD_AT:])
             if not flags & _UNUSUAL:
-                return self._codec.open(self._prefix + digest, entry)
+                return self._codec.open_short(self._prefix + digest, entry, _PAYLOAD_AT)
         except UntrustedValue:
             pass  # counted and logged by the long way
         return MISSING

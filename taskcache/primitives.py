@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from taskcache import events
-from taskcache.codec import typed
 from taskcache.codec.envelope import FLAGS_AT, HEADER_BYTES, MAGIC, NO_LABEL, VERSION, Envelope, Flags, unpack
 from taskcache.codec.sealing import Codec
 from taskcache.errors import UntrustedValue, UsageError
@@ -24,8 +23,10 @@ MISSING: Any = object()
 
 # How the head of a plain, unsigned, uncompressed value begins: its flags, and a label of nobody.
 _IS_OURS = bytes((MAGIC, VERSION))
-_SIMPLE = b"\0" + NO_LABEL.to_bytes(2, "little")
-_LABEL_ENDS = FLAGS_AT + len(_SIMPLE)
+_NO_LABEL = NO_LABEL.to_bytes(2, "little")
+_LABEL_AT = FLAGS_AT + 1
+_LABEL_ENDS = _LABEL_AT + len(_NO_LABEL)
+_UNUSUAL = int(Flags.ERROR | Flags.TAGGED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +146,9 @@ class Plain:
         for key, redis_key, entry in zip(keys, redis_keys, entries, strict=True):
             if entry is None:
                 continue
-            if entry[FLAGS_AT:_LABEL_ENDS] == _SIMPLE and entry[:2] == _IS_OURS and not self.is_signed:
-                # Nearly all of them: nothing to verify, to unfold or to compare, so only the payload is looked at.
-                self._decode(found, key, entry)
+            if entry[_LABEL_AT:_LABEL_ENDS] == _NO_LABEL and entry[:2] == _IS_OURS and not entry[FLAGS_AT] & _UNUSUAL:
+                # Nearly all of them: there is no stamp to compare, so only the payload is looked at.
+                self._open_short(found, key, redis_key, entry)
                 continue
             envelope = self._unpack(key, entry)
             if isinstance(envelope, int):
@@ -164,9 +165,9 @@ class Plain:
                     self._open(found, key, redis_key, envelope)
         return {key: found[key] for key in keys if key in found}
 
-    def _decode(self, found: dict[str, Any], key: str, entry: bytes) -> None:
+    def _open_short(self, found: dict[str, Any], key: str, redis_key: bytes, entry: bytes) -> None:
         try:
-            found[key] = typed.decode(memoryview(entry)[HEADER_BYTES:])
+            found[key] = self.codec.open_short(redis_key, entry, HEADER_BYTES)
         except UntrustedValue as error:
             self._distrust(key, error)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -23,6 +24,11 @@ if NODES_ARE_DOCKER:
 
 # One server serves as cache, broker and result backend; only the cache promises that every key has a TTL.
 CACHE_DB, BROKER_DB, BACKEND_DB, LASTING_BROKER_DB, LASTING_BACKEND_DB = range(5)
+
+
+def pytest_configure() -> None:
+    """Take Ctrl-C as in a terminal: a job in the background of a script is started deaf to it, and so are its children."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

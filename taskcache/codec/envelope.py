@@ -25,6 +25,7 @@ TOKEN_BYTES: Final = 16
 STAMP_BYTES: Final = 12
 MAC_BYTES: Final = 16
 FLAGS_AT: Final = 18
+KEY_ID_AT: Final = HEADER_BYTES - 1
 NO_LABEL: Final = 0xFFFF
 
 _LENGTH: Final = struct.Struct("<H")

@@ -12,6 +12,8 @@ from taskcache.codec import compression, failures, pickling, typed
 from taskcache.codec.envelope import (
     COMPRESSED,
     ERROR,
+    FLAGS_AT,
+    KEY_ID_AT,
     MAC_BYTES,
     PICKLE,
     SIGNED,
@@ -103,6 +105,23 @@ class Codec:
         if bits & ERROR:
             raise UntrustedValue("a failure where a value is expected")
         return self._read(bits, self._verified(redis_key, sealed))
+
+    def open_short(self, redis_key: bytes, entry: bytes | bytearray, head_bytes: int) -> object:
+        """
+        Read the value of an entry without tags whose head is that long: what `open` does, for those who have looked.
+
+        An entry that lies about its head has another signature, and where nothing is signed nothing is kept from anybody
+        who can write. Raises `UntrustedValue`, and nothing else.
+        """
+        if len(entry) < head_bytes:
+            raise UntrustedValue(f"an entry of {len(entry)} bytes is shorter than its head")
+        bits, view = entry[FLAGS_AT], memoryview(entry)
+        at = head_bytes + MAC_BYTES if bits & SIGNED else head_bytes
+        if self._signer is not None:
+            mac, head = bytes(view[head_bytes:at]), view[:head_bytes]
+            if not self._signer.verify(_ENTRY + redis_key, entry[KEY_ID_AT], mac, head, view[at:]):
+                raise UntrustedValue("an entry whose signature is not ours, or belongs to another key")
+        return self._read(bits, view[at:])
 
     def reopener(self, envelope: Envelope) -> Callable[[], object]:
         """What reads the value of an entry that `open` has accepted: a new object each time, not verified again."""
