@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from taskcache.batch import as_completed, gather
+from taskcache.batching import BoundCall
 from taskcache.cache import Cache
 from taskcache.current import current, progress
 from taskcache.errors import (
@@ -33,6 +34,7 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "FOREVER",
     "AmbiguousApp",
+    "BoundCall",
     "Cache",
     "Cancelled",
     "ComputationLost",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from typing_extensions import ParamSpec
 
 from taskcache import calling, events
+from taskcache.batching import BoundCall
 from taskcache.drivers import asyncio as driver
 from taskcache.drivers.pending import Pending
 from taskcache.errors import NoServer
@@ -18,6 +20,7 @@ from taskcache.result import Result
 if TYPE_CHECKING:
     from taskcache.decorators import AsyncFunction
     from taskcache.function import Function
+    from taskcache.mapping import Batch
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -65,6 +68,12 @@ class Verbs(Generic[P, R]):
             events.emit(events.Event("busted", function.name))
             station = await function.cache.aio.station()
             await driver.run(bump((function.stamp,)), station.loops)
+
+    async def warm(
+        self, calls: Iterable[tuple[Any, ...] | BoundCall], force: bool = False, *, chunk: int | None = None
+    ) -> Batch[R]:
+        """Have these calls computed if they are not stored; what it gives can be awaited, as what `fn.map` gives."""
+        return await driver.in_thread(lambda: self.function.warm(calls, force, chunk=chunk))
 
     async def uncached(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function itself; a plain one in a thread."""

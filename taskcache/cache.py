@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from typing_extensions import ParamSpec, Self, Unpack
 
 from taskcache import calling, following, opening
 from taskcache.aio import AsyncCache
 from taskcache.codec.sealing import Codec
+from taskcache.decorating import AsyncDecorator, BatchDecorator, CachedDecorator, PropertyDecorator
 from taskcache.decorators import AsyncFunction, CachedFunction, CachedProperty, cached_function
 from taskcache.drivers import blocking
 from taskcache.errors import UsageError
@@ -47,27 +48,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-
-
-class CachedDecorator(Protocol):
-    """What `cached(...)` with options gives."""
-
-    def __call__(self, fn: Callable[P, R], /) -> CachedFunction[P, R]: ...
-
-
-class PropertyDecorator(Protocol):
-    """What `cached_property(...)` with options gives."""
-
-    def __call__(self, fn: Callable[[Any], R], /) -> CachedProperty[R]: ...
-
-
-class AsyncDecorator(Protocol):
-    """What `cache_async(...)` with options gives; an `async def` gives its value, not its coroutine."""
-
-    @overload
-    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncFunction[P, R]: ...
-    @overload
-    def __call__(self, fn: Callable[P, R], /) -> AsyncFunction[P, R]: ...
 
 
 # How many calls of one process may compute at once while the cache is away: what a database usually bears.
@@ -337,9 +317,15 @@ class Cache:
     @overload
     def cache_async(self, fn: Callable[P, R], /) -> AsyncFunction[P, R]: ...
     @overload
-    def cache_async(self, /, **options: Unpack[AsyncOptions]) -> AsyncDecorator: ...
+    def cache_async(self, /, *, batch: Literal[False] = ..., **options: Unpack[AsyncOptions]) -> AsyncDecorator: ...
+    @overload
+    def cache_async(self, /, *, batch: Literal[True], **options: Unpack[AsyncOptions]) -> BatchDecorator: ...
     def cache_async(self, fn: Any = None, /, **options: Any) -> Any:
-        """Have calls computed by a Celery worker; a call gives a `Result` at once. Replaces `@app.task`."""
+        """
+        Have calls computed by a Celery worker; a call gives a `Result` at once. Replaces `@app.task`.
+
+        With `batch=True` the body gets a list of calls (`BoundCall`) and returns a list of their values.
+        """
         return self._decorate(AsyncFunction, "cache_async", fn, options)
 
     def _decorate(self, kind: Any, decorator: str, fn: Any, given: dict[str, Any]) -> Any:

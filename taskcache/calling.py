@@ -53,7 +53,7 @@ class PlainCallee:
 
     def __init__(self, cache: Cache, fn: Callable[[], Any]) -> None:
         self.cache = cache
-        self.origin = SimpleNamespace(fn=fn, is_coroutine=False)
+        self.origin = SimpleNamespace(body=fn, is_coroutine=False)
         self.stats_counted = Stats()
 
 
@@ -85,7 +85,7 @@ def look(station: Station, invocation: Invocation) -> tuple[Landing | None, Read
 def call(function: Function[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Answer a call of a `cached` function."""
     if function.cache.debug:
-        return function.origin.fn(*args, **kwargs)
+        return function.origin.body(*args, **kwargs)
     return answer(function, function.invocation(args, kwargs), args, kwargs)
 
 
@@ -94,7 +94,7 @@ def answer(function: Callee, invocation: Invocation, args: tuple[Any, ...], kwar
     cache = function.cache
     began = time.perf_counter()
     if is_own_ancestor(invocation):
-        return function.origin.fn(*args, **kwargs)
+        return function.origin.body(*args, **kwargs)
     try:
         station = cache.station
         landing, first = look(station, invocation)
@@ -122,11 +122,11 @@ def _without_cache(function: Callee, error: NoServer, arguments: Arguments) -> A
     args, kwargs = arguments
     if _has_slot.get():
         # Part of a computation that has a slot: one more for each level of a recursion would be a deadlock.
-        return function.origin.fn(*args, **kwargs)
+        return function.origin.body(*args, **kwargs)
     with function.cache.slots:
         entered = _has_slot.set(True)
         try:
-            return function.origin.fn(*args, **kwargs)
+            return function.origin.body(*args, **kwargs)
         finally:
             _has_slot.reset(entered)
 
@@ -195,7 +195,7 @@ def lead(
 
 def _run(function: Callee, arguments: Arguments) -> Any:
     args, kwargs = arguments
-    value = function.origin.fn(*args, **kwargs)
+    value = function.origin.body(*args, **kwargs)
     return driver.run_to_end(value) if function.origin.is_coroutine else value
 
 
@@ -225,9 +225,19 @@ class InlineLauncher:
         try:
             self._launcher.launch(token)
         except DispatchFailed as error:
-            events.warn_once(f"inline {error}", "taskcache: %s Calls are computed where they are made meanwhile", error)
-            # Under the flight, so that those who follow it get the value too; False means that another is at it.
-            self.has_computed = self._claim(token)
+            self._compute(token, error)
+
+    def launch_together(self, calls: Sequence[tuple[Any, str]]) -> None:
+        try:
+            self._launcher.launch_together([(each._launcher, token) for each, token in calls])
+        except DispatchFailed as error:
+            for each, token in calls:
+                each._compute(token, error)
+
+    def _compute(self, token: str, error: DispatchFailed) -> None:
+        events.warn_once(f"inline {error}", "taskcache: %s Calls are computed where they are made meanwhile", error)
+        # Under the flight, so that those who follow it get the value too; False means that another is at it.
+        self.has_computed = self._claim(token)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._launcher, name)
@@ -332,5 +342,5 @@ async def _alead(
 async def body(function: Callee, arguments: Arguments) -> Any:
     args, kwargs = arguments
     if function.origin.is_coroutine:
-        return await function.origin.fn(*args, **kwargs)
-    return await driver.in_thread(lambda: function.origin.fn(*args, **kwargs))
+        return await function.origin.body(*args, **kwargs)
+    return await driver.in_thread(lambda: function.origin.body(*args, **kwargs))

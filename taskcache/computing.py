@@ -144,7 +144,7 @@ class Attempt:
         return stamp
 
     def _tell(self, progress: Progress) -> None:
-        packed = msgspec.msgpack.encode((progress.done, progress.total, progress.message))
+        packed = pack_progress(progress)
         if self.lease is not None:
             self.lease.progress = packed
         self._renew(packed)
@@ -153,7 +153,14 @@ class Attempt:
         return (self.lease is not None and self.lease.lost) or self._renew(b"") in ("ended", "unowned")
 
     def _renew(self, progress: bytes) -> str:
-        steps = scripts.renew(
+        try:
+            return scripts.text(self.run(self.renewal(progress)))
+        except NoServer:
+            return "away"
+
+    def renewal(self, progress: bytes) -> Steps[bytes]:
+        """Renew the lease beside the renewer, and write down the progress when there is some."""
+        return scripts.renew(
             self.errand.key.around(self.token),
             token=self.token,
             owner=self.owner,
@@ -161,10 +168,6 @@ class Attempt:
             held=0,
             progress=progress,
         )
-        try:
-            return scripts.text(self.run(steps))
-        except NoServer:
-            return "away"
 
 
 def _stamp(name: bytes, lifetime_ms: int) -> Steps[bytes]:
@@ -172,6 +175,11 @@ def _stamp(name: bytes, lifetime_ms: int) -> Steps[bytes]:
     stamp = yield from ensure((name,), current, lifetime_ms)
     yield Calls(extensions((name,), lifetime_ms))
     return stamp
+
+
+def pack_progress(progress: Progress) -> bytes:
+    """Write down the progress of a computation."""
+    return msgspec.msgpack.encode((progress.done, progress.total, progress.message))
 
 
 def progress_of(packed: bytes) -> Progress:

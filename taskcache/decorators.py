@@ -220,7 +220,7 @@ class AsyncFunction(Function[P, R]):
     def inline(self, args: tuple[Any, ...], kwargs: dict[str, Any], invocation: Invocation | None = None) -> Result[R]:
         """Compute here and now, without the cache."""
         try:
-            value = self.origin.fn(*args, **kwargs)
+            value = self.origin.body(*args, **kwargs)
             if self.origin.is_coroutine:
                 from taskcache.drivers.asyncio import run_to_end
 
@@ -283,7 +283,7 @@ class AsyncFunction(Function[P, R]):
 
 
 def _with(function: Function[Any, Any], given: dict[str, Any], kind: Callable[[Options], type[Any]]) -> Any:
-    for fixed in ("name", "version", "key_fn", "ignore"):
+    for fixed in ("name", "version", "key_fn", "ignore", "batch"):
         if fixed in given:
             raise UsageError(f"with_options({fixed}=...) would change the key; say it where the function is decorated")
     checked = check(given, function.decorator)

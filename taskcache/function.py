@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from typing_extensions import ParamSpec
 
 from taskcache import events
+from taskcache.batching import BoundCall, chunk_size
 from taskcache.bound import BoundFunction
 from taskcache.current import check_tags
 from taskcache.drivers import blocking
 from taskcache.errors import UsageError
 from taskcache.invocation import Invocation
 from taskcache.keys.binding import Binding, compile_binding
-from taskcache.mapping import Batch, BoundCall, bound
+from taskcache.mapping import Batch, bound
 from taskcache.options import Options
 from taskcache.origin import Origin, origin_of
 from taskcache.primitives import Entry, invalidated, looked_up, stored
@@ -65,7 +66,7 @@ class Function(Generic[P, R]):
         self.stats_counted = Stats()
         self._binding: Binding | None = None
         if options.key_fn is None:
-            self._binding = compile_binding(self.origin.fn, ignore=options.ignore, salt=self.origin.salt)
+            self._binding = compile_binding(self.origin.body, ignore=options.ignore, salt=self.origin.salt)
         self.stamp = function_stamp(cache.name, self.name)
 
     # -- keys -----------------------------------------------------------------------------------------
@@ -127,7 +128,7 @@ class Function(Generic[P, R]):
         tags = self.options.tags
         found = check_tags(tags(*args, **kwargs) if callable(tags) else tags)
         if any("{" in tag for tag in found):
-            bound = inspect.signature(self.origin.fn).bind(*args, **kwargs)
+            bound = inspect.signature(self.origin.body).bind(*args, **kwargs)
             bound.apply_defaults()
             found = check_tags(tag.format(**bound.arguments) for tag in found)
         return found
@@ -181,7 +182,7 @@ class Function(Generic[P, R]):
 
     def uncached(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function itself."""
-        value: R = self.origin.fn(*args, **kwargs)
+        value: R = self.origin.body(*args, **kwargs)
         return value
 
     # -- many calls at once ---------------------------------------------------------------------------
@@ -190,23 +191,35 @@ class Function(Generic[P, R]):
         """The arguments of one call, for `starmap` and `warm`; calls nothing."""
         return BoundCall(args, kwargs)
 
-    def map(self, values: Iterable[Any]) -> Batch[R]:
-        """Call the function with each value; hits come in one round trip, the input is read as it is needed."""
-        return Batch(self, (BoundCall((value,), {}) for value in values))
+    def map(self, values: Iterable[Any], *, chunk: int | None = None) -> Batch[R]:
+        """
+        Call the function with each value; hits come in one round trip, the input is read as it is needed.
 
-    def starmap(self, calls: Iterable[tuple[Any, ...] | BoundCall]) -> Batch[R]:
-        """Call the function with each tuple of arguments, or with what `fn.call(...)` gave."""
-        return Batch(self, bound(calls))
+        What has to be computed is sent with `chunk` calls in a message, one by default, and 100 of a batch function.
+        """
+        return Batch(self, (BoundCall((value,), {}) for value in values), self._chunk(chunk))
 
-    def warm(self, calls: Iterable[tuple[Any, ...] | BoundCall], force: bool = False) -> Batch[R]:
+    def starmap(self, calls: Iterable[tuple[Any, ...] | BoundCall], *, chunk: int | None = None) -> Batch[R]:
+        """Call the function with each tuple of arguments, or with what `fn.call(...)` gave; `chunk` as for `map`."""
+        return Batch(self, bound(calls), self._chunk(chunk))
+
+    def warm(
+        self, calls: Iterable[tuple[Any, ...] | BoundCall], force: bool = False, *, chunk: int | None = None
+    ) -> Batch[R]:
         """Have these calls computed if they are not stored, or in any case with `force`; waits for none of them."""
+        size = self._chunk(chunk)
         wanted = list(bound(calls))
         if force:
             for each in wanted:
                 self.bust(*each.args, **each.kwargs)
-        batch: Batch[R] = Batch(self, iter(wanted))
+        batch: Batch[R] = Batch(self, iter(wanted), size)
         batch.begin()
         return batch
+
+    def _chunk(self, chunk: int | None) -> int:
+        if chunk is not None and self.decorator == "cached":
+            raise UsageError(f"chunk={chunk!r}: {self.name} is computed here and sends no messages; see cache_async")
+        return chunk_size(chunk, is_batch=self.options.batch)
 
     def stats(self) -> dict[str, float]:
         """What this process counted for this function since it started."""
@@ -230,7 +243,7 @@ class Function(Generic[P, R]):
 
     @property
     def __signature__(self) -> inspect.Signature:
-        return inspect.signature(self.origin.fn)
+        return inspect.signature(self.origin.body)
 
     def __reduce__(self) -> Any:
         return self.origin.reduce(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 
@@ -15,6 +16,9 @@ class Launcher(Protocol):
     def launch(self, token: str) -> None:
         """Send the call under this token; raises DispatchFailed, NoCeleryApp or AmbiguousApp in bounded time."""
 
+    def launch_together(self, calls: Sequence[tuple[Any, str]]) -> None:
+        """Send several calls of one function in one message: launchers of this kind, this one first, and their tokens."""
+
     def inquire(self, token: str) -> BaseException | None:
         """
         Say why a task ended outside of the protocol (unknown, revoked, expired), or None while nothing is known.
@@ -22,8 +26,8 @@ class Launcher(Protocol):
         MessageMissing means that it may be worth the while to send the message again, if no worker has claimed it yet.
         """
 
-    def note_served(self) -> None:
-        """Hear that a computation which this launcher sent was seen to run or has ended: somebody takes the tasks."""
+    def note_served(self, token: str) -> None:
+        """Hear that a computation which this launcher may have sent was seen to run or has ended: somebody takes the tasks."""
 
     def revoke(self, token: str) -> None:
         """Ask for the end of a task that nobody waits for any more."""

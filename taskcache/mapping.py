@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from taskcache import calling
 from taskcache.batch import gather
+from taskcache.batching import WINDOW, BoundCall
 from taskcache.drivers import asyncio as driver
 from taskcache.drivers import together
 from taskcache.drivers.pending import Pending
@@ -26,17 +27,6 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-# Calls that are looked up together: enough that a round trip is shared, few enough that memory stays small.
-WINDOW = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class BoundCall:
-    """The arguments of one call, as `fn.call(...)` gives them to `starmap` and `warm`."""
-
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-
 
 class Batch(Generic[R]):
     """
@@ -47,9 +37,11 @@ class Batch(Generic[R]):
     fail the others: its own result raises.
     """
 
-    def __init__(self, function: Any, calls: Iterator[BoundCall]) -> None:
+    def __init__(self, function: Any, calls: Iterator[BoundCall], chunk: int = 1) -> None:
         self._function = function
         self._calls = calls
+        # How many calls go in one message.
+        self._chunk = chunk
         self._ready: deque[Result[R]] = deque()
         self._is_read = False
         self.started = 0
@@ -74,7 +66,7 @@ class Batch(Generic[R]):
                 if len(window) == WINDOW:
                     break
             self._is_read = len(window) < WINDOW
-            for result in start(self._function, window):
+            for result in start(self._function, window, self._chunk):
                 self.started += 1
                 self.hits += result.ready() and result.source == "hit"
                 result.add_done_callback(self._count)
@@ -118,8 +110,8 @@ def bound(calls: Iterable[Any]) -> Iterator[BoundCall]:
             raise UsageError(f"starmap takes tuples of arguments or fn.call(...), not {type(call).__name__}; see map")
 
 
-def start(function: Any, window: list[BoundCall]) -> list[Result[Any]]:
-    """Begin a window of calls; each gets a result, whatever becomes of it."""
+def start(function: Any, window: list[BoundCall], chunk: int = 1) -> list[Result[Any]]:
+    """Begin a window of calls, `chunk` of them in a message; each gets a result, whatever becomes of it."""
     if not window:
         return []
     if function.cache.debug:
@@ -132,7 +124,7 @@ def start(function: Any, window: list[BoundCall]) -> list[Result[Any]]:
         looked = [next(found) if isinstance(each, Invocation) else each for each in invocations]
         if function.decorator == "cached":
             return [_cached(function, call, each) for call, each in zip(window, looked, strict=True)]
-        return _begin(function, station, window, looked)
+        return _begin(function, station, window, looked, chunk)
     except NoServer as error:
         calling.note_degraded(function, error)
         return [_alone(function, call) for call in window]
@@ -174,7 +166,7 @@ def _look(station: Station, invocations: list[Invocation]) -> list[_Look]:
 def _alone(function: Any, call: BoundCall) -> Result[Any]:
     """Compute one call here, without the cache."""
     try:
-        value = function.origin.fn(*call.args, **call.kwargs)
+        value = function.origin.body(*call.args, **call.kwargs)
         landing = Landing(driver.run_to_end(value) if function.origin.is_coroutine else value, None, 0, "inline")
     except Exception as error:  # noqa: BLE001 - delivered by the result
         landing = Landing(None, error, 0, "inline")
@@ -196,9 +188,13 @@ def _cached(function: CachedFunction[Any, Any], call: BoundCall, look: _Look | E
 
 
 def _begin(
-    function: AsyncFunction[Any, Any], station: Station, window: list[BoundCall], looked: list[_Look | Exception]
+    function: AsyncFunction[Any, Any],
+    station: Station,
+    window: list[BoundCall],
+    looked: list[_Look | Exception],
+    chunk: int,
 ) -> list[Result[Any]]:
-    """Elect all misses side by side; each that leads is sent to its queue."""
+    """Elect all misses side by side; those that lead are sent to their queue."""
     results: list[Result[Any] | None] = []
     misses: list[tuple[int, Pending, Launcher, _Look]] = []
     for place, (call, look) in enumerate(zip(window, looked, strict=True)):
@@ -219,8 +215,8 @@ def _begin(
         errand = look.invocation.errand(station, "")
         misses.append((place, Pending(obtain(errand, look.first), errand, launcher), launcher, look))
 
-    def launch(place: int, step: Launch) -> None:
-        misses[place][2].launch(step.token)
+    def launch(orders: Sequence[tuple[int, Launch]]) -> list[Exception | None]:
+        return _sent([(misses[place][2], step.token) for place, step in orders], chunk)
 
     stopped = together.run_until_waits([pending.steps for _, pending, _, _ in misses], station.server, launch)
     for (place, pending, _, look), at in zip(misses, stopped, strict=True):
@@ -233,3 +229,24 @@ def _begin(
         call = window[place]
         results[place] = Result(function, look.invocation, pending, (call.args, call.kwargs))
     return [result for result in results if result is not None]
+
+
+def _sent(calls: Sequence[tuple[Launcher, str]], chunk: int) -> list[Exception | None]:
+    """Send calls, `chunk` of them in a message; what became of each."""
+    said: list[Exception | None] = []
+    for start in range(0, len(calls), chunk):
+        part = calls[start : start + chunk]
+        said.extend([_send(part)] * len(part))
+    return said
+
+
+def _send(calls: Sequence[tuple[Launcher, str]]) -> Exception | None:
+    launcher, token = calls[0]
+    try:
+        if len(calls) == 1:
+            launcher.launch(token)
+        else:
+            launcher.launch_together(calls)
+    except Exception as error:  # noqa: BLE001 - it belongs to these calls, and the others are sent
+        return error
+    return None

@@ -64,7 +64,7 @@ class AsyncOptions(CachedOptions, total=False):
 # How long `near=True` keeps a value before it is read again: seldom enough to cost nothing, and the two clocks that its
 # lifetime is counted by cannot drift apart by more than a few milliseconds meanwhile.
 NEAR_LIFETIME_MS = 300_000
-_OWN_ASYNC = ("on_broker_error", "inline_after", "revoke_when_abandoned")
+_OWN_ASYNC = ("on_broker_error", "inline_after", "revoke_when_abandoned", "batch")
 _CELERY = frozenset(AsyncOptions.__annotations__) - frozenset(CachedOptions.__annotations__) - frozenset(_OWN_ASYNC)
 _REFUSED = {
     "bind": "the function takes no task argument; call `taskcache.current()` inside it for progress and cancellation",
@@ -92,6 +92,8 @@ class Options:
     on_broker_error: Literal["raise", "inline"] = "raise"
     inline_after: Duration | None = None
     revoke_when_abandoned: bool = False
+    # The body gets a list of calls and returns a list of values.
+    batch: bool = False
     celery: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -151,6 +153,10 @@ def _check_values(options: Options, decorator: str) -> None:
     for name, allowed in (("on_cache_error", ("inline", "raise")), ("on_broker_error", ("raise", "inline"))):
         if getattr(options, name) not in allowed:
             raise UsageError(f"{decorator}({name}={getattr(options, name)!r}): choose one of {', '.join(allowed)}")
+    if not isinstance(options.batch, bool):
+        raise UsageError(
+            f"{decorator}(batch={options.batch!r}): pass True or False; how many calls is `chunk=` of `map`"
+        )
     if options.inline_after is not None:
         to_ms(options.inline_after, "inline_after")
     if not isinstance(options.near, bool):

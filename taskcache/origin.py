@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from taskcache import batching
 from taskcache.errors import UncacheableArgument, UsageError
 from taskcache.keys.encoding import digest, encode
 from taskcache.options import Options
@@ -19,6 +20,8 @@ class Origin:
     """The function under a decorator."""
 
     fn: Callable[..., Any]
+    # What computes one call, and has the parameters of one: the function itself, or a batch function with a batch of one.
+    body: Callable[..., Any]
     name: str
     kind: Literal["function", "class", "static"]
     version: str
@@ -63,7 +66,15 @@ def origin_of(decorated: Any, options: Options, decorator: str) -> Origin:
     version = "" if options.version is None else str(options.version)
     if by_value and options.version is None:
         version = _code_version(fn)
-    return Origin(fn, name, kind, version, inspect.iscoroutinefunction(fn), by_value)
+    is_coroutine, body = inspect.iscoroutinefunction(fn), fn
+    if options.batch:
+        if kind == "class":
+            raise UsageError(
+                f"{decorator}(batch=True) on the class method {name}: decorate a function or a staticmethod"
+            )
+        batching.check_body(fn, name)
+        body = batching.alone(fn, name, is_coroutine)
+    return Origin(fn, body, name, kind, version, is_coroutine, by_value)
 
 
 def _refuse(fn: Any, decorator: str) -> None:

@@ -44,7 +44,7 @@ class Watch:
 
     def _notice(self, sighting: Sighting) -> None:
         if sighting.state == "running" and self.launcher is not None:
-            self.launcher.note_served()
+            self.launcher.note_served(self.token)
         for _, noticed in list(self.followers):
             noticed(sighting)
 
@@ -332,7 +332,7 @@ class Keeper:
             followers, watching.followers = watching.followers, []
             watching.ended = True
         if isinstance(ending, bytes) and watching.launcher is not None:
-            watching.launcher.note_served()
+            watching.launcher.note_served(watching.token)
         for heard, _ in followers:
             try:
                 heard(ending)

@@ -18,27 +18,45 @@ class Stopped(NamedTuple):
     error: Exception | None = None
 
 
-def run_until_waits(
-    calls: Sequence[Steps[Any]], server: Server, launch: Callable[[int, Launch], None]
-) -> list[Stopped]:
+# Sends the calls at these places; None, or the error of each of them, in their order.
+LaunchAll = Callable[[Sequence[tuple[int, Launch]]], Sequence[Exception | None]]
+
+
+def run(calls: Sequence[Steps[Any]], server: Server) -> list[Any]:
+    """Carry out steps that neither wait nor launch; what each gave, or the first error once all have ended."""
+    stopped = run_until_waits(calls, server, _launch_nothing)
+    for each in stopped:
+        if each.error is not None:
+            raise each.error
+    return [each.value for each in stopped]
+
+
+def _launch_nothing(orders: Sequence[tuple[int, Launch]]) -> Sequence[Exception | None]:
+    raise AssertionError(f"these steps launch nothing: {orders!r}")
+
+
+def run_until_waits(calls: Sequence[Steps[Any]], server: Server, launch: LaunchAll) -> list[Stopped]:
     """
     Carry out each call up to its first wait or its end; an error ends one of them and not the others.
 
-    `launch(place, step)` sends the call at that place. Raises NoServer when the server is away.
+    `launch` sends all calls that lead after the same round trip. Raises NoServer when the server is away.
     """
     stopped: list[Stopped | None] = [None] * len(calls)
     answers: list[tuple[int, Any]] = [(place, None) for place in range(len(calls))]
     while answers:
         asked: list[tuple[int, Step]] = []
+        orders: list[tuple[int, Launch]] = []
         for place, reply in answers:
             step = _advance(calls[place], reply, place, stopped)
-            while isinstance(step, Launch):
-                step = _advance(calls[place], _launched(launch, place, step), place, stopped)
             if isinstance(step, Wait):
                 stopped[place] = Stopped(step)
+            elif isinstance(step, Launch):
+                orders.append((place, step))
             elif step is not None:
                 asked.append((place, step))
-        answers = _ask(asked, server)
+        launched = [(place, said) for (place, _), said in zip(orders, launch(orders) if orders else (), strict=True)]
+        # An error is thrown into the steps, which end their flight with it.
+        answers = [*launched, *_ask(asked, server)]
     return [each for each in stopped if each is not None]
 
 
@@ -51,14 +69,6 @@ def _advance(steps: Steps[Any], reply: Any, place: int, stopped: list[Stopped | 
         raise
     except Exception as error:  # noqa: BLE001 - it belongs to this call, and the others go on
         stopped[place] = Stopped(None, None, error)
-    return None
-
-
-def _launched(launch: Callable[[int, Launch], None], place: int, step: Launch) -> Exception | None:
-    try:
-        launch(place, step)
-    except Exception as error:  # noqa: BLE001 - thrown into the steps, which end the flight with it
-        return error
     return None
 
 

@@ -1,8 +1,9 @@
-"""This is where one call is sent as a Celery task: an ordinary `apply_async`, in bounded time."""
+"""This is where a call, or a chunk of calls, is sent as a Celery task: an ordinary `apply_async`, in bounded time."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from celery import states
@@ -15,8 +16,10 @@ from taskcache.errors import ComputationLost, DispatchFailed, Expired, Revoked, 
 from taskcache.events import warn_once
 from taskcache.launcher import MessageMissing
 from taskcache.launchers import apps
+from taskcache.launchers.chunk import Chunk, Message, described
 from taskcache.launchers.producers import is_queue_empty, producer_of
 from taskcache.launchers.task import HEADER, ROUTING
+from taskcache.protocol.entry import new_token
 
 if TYPE_CHECKING:
     from taskcache.calling import Arguments
@@ -27,14 +30,14 @@ if TYPE_CHECKING:
 
 # A queue that nobody serves is an operator's mistake far more often than a long queue, after this long.
 UNSERVED_S: Final = 10.0
-# No worker is busy with other messages of an empty queue for this long, as a rule.
-MISSING_S: Final = 10.0
+# Longer than its lease a call that was seen to run is not seen when its worker has died; and some looks of the waiter.
+SILENT_S: Final = 2.0
 # When each queue was last seen to be served, by any call of this process.
 _served_at: dict[tuple[int, str], float] = {}
 
 
 class CeleryLauncher:
-    """Sends one call to the queue of its task."""
+    """Sends one call to the queue of its task, by itself or with others."""
 
     def __init__(
         self,
@@ -50,34 +53,65 @@ class CeleryLauncher:
         self._sealed = sealed
         self._invocation = invocation
         self._above = above
+        # The message that this call was last sent in, and the flight that it was sent for.
+        self._message: Message | None = None
         self._token = ""
-        self._sent_at = 0.0
-        self._missing_at = 0.0
         # Written now: what the caller changes afterwards is not what was called.
         self._reprs = (saferepr(arguments[0], 1024), saferepr(arguments[1], 1024))
 
     def launch(self, token: str) -> None:
         """Send the call under this token."""
-        options: dict[str, Any] = dict(
-            task_id=token,
+        chunk = self._chunk(token)
+        if chunk is not None and not chunk.is_over:
+            chunk.send_again()  # its turn comes, unless the whole message is lost
+            return
+        if chunk is not None or token != self._token:
+            # After a takeover too: the message of another flight is another message.
+            self._token, self._message = token, Message(token)
+        header = {**self._header(), "key": self._invocation.key, "token": token}
+        self._send((self._sealed,), token, header, self._reprs, self._per_call())
+
+    def launch_together(self, calls: Sequence[tuple[CeleryLauncher, str]]) -> None:
+        """Send several calls of this function in one message."""
+        sealed = tuple(launcher._sealed for launcher, _ in calls)
+        reprs = described([launcher._reprs for launcher, _ in calls]), "{}"
+        tokens = [token for _, token in calls]
+        header = {**self._header(), "calls": [(launcher._invocation.key, token) for launcher, token in calls]}
+        options = {**self._per_call(), **self._limits(len(calls))}
+        task_id = new_token()
+
+        def send() -> None:
+            self._send(sealed, task_id, header, reprs, options)
+
+        chunk = Chunk(task_id, tokens, send, self._function.cache.settings.lease_ms / 1000 + SILENT_S)
+        send()
+        for launcher, token in calls:
+            launcher._token, launcher._message = token, chunk
+
+    def _send(
+        self,
+        args: tuple[SealedArguments, ...],
+        task_id: str,
+        header: dict[str, Any],
+        reprs: tuple[str, str],
+        options: dict[str, Any],
+    ) -> None:
+        options = dict(
+            task_id=task_id,
             # The value goes to the cache, and only there.
             ignore_result=True,
-            headers={HEADER: self._header(token)},
-            argsrepr=self._reprs[0],
-            kwargsrepr=self._reprs[1],
-            **self._per_call(),
+            headers={HEADER: header},
+            argsrepr=reprs[0],
+            kwargsrepr=reprs[1],
+            **options,
         )
-        if token != self._token:
-            # After a takeover too: the message of another flight is another message.
-            self._token, self._sent_at = token, time.monotonic()
-            self._missing_at = self._sent_at + MISSING_S
         if self._is_eager:
             # It runs now, and what it raises is delivered by its flight, also with `task_eager_propagates`.
-            self._task.apply_async((self._sealed,), {}, throw=False, **options)
+            self._task.apply_async(args, {}, throw=False, **options)
             return
         try:
             with producer_of(self._task.app) as producer:
-                self._task.apply_async((self._sealed,), {}, producer=producer, retry=False, **options)
+                self._task.apply_async(args, {}, producer=producer, retry=False, **options)
         except EncodeError as error:
             raise DispatchFailed(f"{self._function.name} could not be written as a message: {error}") from error
         except (OperationalError, OSError) as error:
@@ -90,8 +124,20 @@ class CeleryLauncher:
     def _is_eager(self) -> bool:
         return bool(self._task.app.conf.task_always_eager)
 
-    def _header(self, token: str) -> dict[str, Any]:
-        return {"key": self._invocation.key, "token": token, "above": sorted(self._above)}
+    def _header(self) -> dict[str, Any]:
+        return {"above": sorted(self._above)}
+
+    def _limits(self, calls: int) -> dict[str, float]:
+        """The time limits of a message of so many calls; a batch function runs once for all of them."""
+        if self._function.options.batch:
+            return {}
+        given, conf = self._function.options.celery, self._task.app.conf
+        found = {name: given.get(name) or conf[f"task_{name}"] for name in ("time_limit", "soft_time_limit")}
+        return {name: limit * calls for name, limit in found.items() if limit}
+
+    def _chunk(self, token: str) -> Chunk | None:
+        """The message of several calls in which this flight's was sent."""
+        return self._message if isinstance(self._message, Chunk) and token == self._token else None
 
     def _per_call(self) -> dict[str, Any]:
         """Where this call goes, and what `with_options` changed for it; everything else is on the task."""
@@ -103,17 +149,27 @@ class CeleryLauncher:
         """Look at Celery's own state of a task that nobody has claimed."""
         if self._is_eager:
             return None
-        seen_at = max(self._sent_at, _served_at.get(self._queue_id, 0.0))
-        if self._sent_at and time.monotonic() - seen_at > UNSERVED_S:
+        sent_at = self._message.sent_at if self._message is not None else 0.0
+        seen_at = max(sent_at, _served_at.get(self._queue_id, 0.0))
+        if sent_at and time.monotonic() - seen_at > UNSERVED_S:
             self._warn_unserved()
-        return self._told(token) or self._missing()
+        chunk = self._chunk(token)
+        if chunk is None:
+            return self._told(token) or self._missing()
+        reason = chunk.told(lambda: self._told(chunk.id))
+        if isinstance(reason, ComputationLost) and type(reason) is ComputationLost:
+            chunk.end()  # it failed for another call's sake: this one is sent by itself
+            reason = None
+        if chunk.is_over:
+            return MessageMissing()
+        return reason or (None if chunk.is_taken else self._missing())
 
-    def _told(self, token: str) -> BaseException | None:
+    def _told(self, task_id: str) -> BaseException | None:
         backend = self._task.backend
         if isinstance(backend, DisabledBackend):
             return None
         try:
-            meta = backend.get_task_meta(token)
+            meta = backend.get_task_meta(task_id)
         except Exception:  # noqa: BLE001 - the result backend is not ours to need: the flight goes on without its word
             return None
         return self._reason(meta)
@@ -124,10 +180,8 @@ class CeleryLauncher:
 
         One that a busy worker has prefetched is not there either. Sent again it costs a message, not a run.
         """
-        now = time.monotonic()
-        if not self._sent_at or now < self._missing_at:
+        if self._message is None or not self._message.is_look_due():
             return None
-        self._missing_at = now + (now - self._sent_at)
         try:
             return MessageMissing() if is_queue_empty(self._task.app, self._queue) else None
         except Exception:  # noqa: BLE001 - a broker that is away says nothing; the flight is sent again in its own time
@@ -149,9 +203,12 @@ class CeleryLauncher:
             return ComputationLost(f"{name} failed before it was begun ({kind}: {result}).")
         return None
 
-    def note_served(self) -> None:
+    def note_served(self, token: str) -> None:
         """A long queue is not an unserved one."""
         _served_at[self._queue_id] = time.monotonic()
+        chunk = self._chunk(token)
+        if chunk is not None:
+            chunk.note_served()
 
     @property
     def _queue_id(self) -> tuple[int, str]:
@@ -175,9 +232,12 @@ class CeleryLauncher:
         )
 
     def revoke(self, token: str) -> None:
-        """Revoke the task; where it runs in a process of its own, that is ended."""
+        """Revoke the task, once nobody waits for any of its calls; where it runs in a process of its own, that is ended."""
+        chunk = self._chunk(token)
+        if chunk is not None and not chunk.abandon(token):
+            return
         try:
-            self._task.app.control.revoke(token, terminate=True)
+            self._task.app.control.revoke(token if chunk is None else chunk.id, terminate=True)
         except (OperationalError, OSError) as error:
             warn_once("revoke", "taskcache: an abandoned task could not be revoked (%s)", error)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from celery import Celery
@@ -95,8 +96,12 @@ class LocalLauncher(CeleryLauncher):
         ensure_worker(self._app)
         super().launch(token)
 
-    def _header(self, token: str) -> dict[str, Any]:
-        return {**super()._header(token), "cache": self._function.cache.name}
+    def launch_together(self, calls: Sequence[tuple[CeleryLauncher, str]]) -> None:
+        ensure_worker(self._app)
+        super().launch_together(calls)
+
+    def _header(self) -> dict[str, Any]:
+        return {**super()._header(), "cache": self._function.cache.name, "batch": self._function.options.batch}
 
     def _per_call(self) -> dict[str, Any]:
         limits = ("time_limit", "soft_time_limit", "priority", "expires")
@@ -105,7 +110,7 @@ class LocalLauncher(CeleryLauncher):
 
     def inquire(self, token: str) -> BaseException | None:
         """Look after the worker too: one that has died is started again, and one that cannot live ends the wait."""
-        if self._sent_at:
+        if self._message is not None:
             status = ensure_worker(self._app)
             # One that somebody killed is started again by a later look; one that ends by itself would do so again.
             if status is not None and status > 0:

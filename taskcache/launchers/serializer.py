@@ -53,9 +53,11 @@ def _read(data: bytes) -> Any:
     if not all(isinstance(part, dict) for part in rest):
         raise UntrustedValue("a message that is not one of ours")
     if isinstance(args, dict):
-        if type(args.get("sealed")) is not bytes:
+        sealed = args.get("sealed")
+        calls = sealed if isinstance(sealed, list) else [sealed]
+        if not calls or not all(type(call) is bytes for call in calls):
             raise UntrustedValue("a message without its arguments")
-        args = (SealedArguments(args["sealed"]),)
+        args = tuple(map(SealedArguments, calls))
     elif not isinstance(args, list | tuple):
         raise UntrustedValue("a message without its arguments")
     return args, *rest
@@ -64,8 +66,10 @@ def _read(data: bytes) -> Any:
 def _plain(value: Any, sealed: bool = False) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
-    if sealed and isinstance(value, list | tuple) and is_sealed(value[0]):
-        return [{"sealed": bytes(value[0][0])}, *map(_plain, value[1:])]
+    if sealed and isinstance(value, list | tuple) and are_sealed(value[0]):
+        calls = [bytes(call) for call in value[0]]
+        # A single call is written as ever: a worker of an older version reads it.
+        return [{"sealed": calls[0] if len(calls) == 1 else calls}, *map(_plain, value[1:])]
     if isinstance(value, SealedArguments):
         return bytes(value)
     if isinstance(value, list):
@@ -76,8 +80,13 @@ def _plain(value: Any, sealed: bool = False) -> Any:
 
 
 def is_sealed(args: Any) -> bool:
-    """True for the positional arguments of a message that holds a sealed call."""
-    return isinstance(args, list | tuple) and len(args) == 1 and type(args[0]) is SealedArguments
+    """True for the positional arguments of a message that holds one sealed call."""
+    return are_sealed(args) and len(args) == 1
+
+
+def are_sealed(args: Any) -> bool:
+    """True for the positional arguments of a message that holds sealed calls, each as an argument of its own."""
+    return isinstance(args, list | tuple) and len(args) > 0 and all(type(call) is SealedArguments for call in args)
 
 
 def accept(app: Any) -> None:

@@ -10,22 +10,24 @@ from celery import Task
 from celery.utils.imports import symbol_by_name
 from celery.utils.saferepr import saferepr
 
+from taskcache.batching import WINDOW, BoundCall, alone
 from taskcache.drivers.asyncio import run_to_end
 from taskcache.errors import UnstorableValue, UntrustedValue
 from taskcache.keys.identity import load, reference
-from taskcache.launchers.serializer import SealedArguments, is_sealed
-from taskcache.protocol.entry import is_token
+from taskcache.launchers.serializer import SealedArguments, are_sealed, is_sealed
+from taskcache.protocol.entry import is_token, new_token
 
 if TYPE_CHECKING:
     from taskcache.decorators import AsyncFunction
 
-# The one message header of ours: the flight, its key, and the keys being computed above it.
+# The one message header of ours: the flight and its key, or those of all calls, and the keys being computed above them.
 HEADER: Final = "taskcache"
 # Said with each message: as attributes of a task Celery deprecates them.
 ROUTING: Final = frozenset(("queue", "exchange", "routing_key", "priority"))
 # What runs a task is an edge, above this floor: named by string, as Celery names its own replaceable parts.
 EXECUTE: Final = "taskcache.worker.execution:execute"
-RELEASE: Final = "taskcache.worker.execution:release_for_retry"
+EXECUTE_CHUNK: Final = "taskcache.worker.chunks:execute"
+RELEASE: Final = "taskcache.worker.ending:release_for_retry"
 
 
 def routing_of(function: AsyncFunction[Any, Any]) -> dict[str, Any]:
@@ -58,8 +60,10 @@ def seal_call(function: AsyncFunction[Any, Any], args: tuple[Any, ...], kwargs: 
 
 def open_call(function: AsyncFunction[Any, Any], args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments of a message; raises UntrustedValue when they are not signed with a secret of ours."""
-    if not is_sealed(args):
+    if not are_sealed(args):
         return tuple(args or ()), dict(kwargs or {})
+    if not is_sealed(args):
+        raise UntrustedValue("several calls, and nothing that says which they are")
     body: Any = function.cache.codec.open_message(args[0], resolve=load)
     if not isinstance(body, list) or len(body) != 3 or body[0] != function.name:
         raise UntrustedValue("the arguments of another function")
@@ -80,6 +84,7 @@ def read_header(found: object) -> dict[str, Any]:
         isinstance(header.get("key", ""), str)
         and isinstance(header.get("cache", ""), str)
         and ("token" not in header or is_token(header["token"]))
+        and ("calls" not in header or _are_calls(header["calls"]))
         and isinstance(above, list | tuple)
         and all(isinstance(key, str) for key in above)
         # As a power of two it says when the message is sent again.
@@ -87,6 +92,32 @@ def read_header(found: object) -> dict[str, Any]:
         and 0 <= again < 64
     )
     return dict(header) if is_ours else {}
+
+
+def _are_calls(calls: object) -> bool:
+    """Whether these are the keys and tokens of the calls of a chunk."""
+    return (
+        isinstance(calls, list | tuple)
+        and 0 < len(calls) <= WINDOW
+        and all(isinstance(call, list | tuple) and len(call) == 2 for call in calls)
+        and all(isinstance(key, str) and is_token(token) for key, token in calls)
+        and len({token for _, token in calls}) == len(calls)
+    )
+
+
+def header_in(request: Any) -> dict[str, Any]:
+    """Our header as a delivery has it; {} where there is none."""
+    own = request.headers if isinstance(request.headers, dict) else {}
+    # What the main process has completed comes first: another one beside it is of somebody's making.
+    return read_header(getattr(request, HEADER, None) or own.get(HEADER))
+
+
+def header_of(request: Any) -> dict[str, Any]:
+    """Our header of a delivery; in eager mode there is no main process to have completed it."""
+    found = header_in(request) or {"direct": True}
+    found.setdefault("token", new_token())
+    found.setdefault("owner", new_token())
+    return found
 
 
 class FlightTask(Task):  # type: ignore[type-arg]  # generic in the stubs only
@@ -103,7 +134,31 @@ class FlightTask(Task):  # type: ignore[type-arg]  # generic in the stubs only
         return self.functions[0]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return symbol_by_name(EXECUTE)(self, super().__call__, args, kwargs)
+        if "calls" in header_in(self.request):
+            return symbol_by_name(EXECUTE_CHUNK)(self, args)
+        return symbol_by_name(EXECUTE)(self, self._of_one_call(super().__call__), args, kwargs)
+
+    def run_one(self, sealed: SealedArguments) -> Any:
+        """Run one call of a chunk, under a request of its own."""
+        # Celery's `__call__` would put another request on top: the body's own retry would not find this one.
+        run = super().__call__ if self.request.is_eager else self.run
+        return symbol_by_name(EXECUTE)(self, self._of_one_call(run), (sealed,), {})
+
+    def open_one(self, sealed: SealedArguments) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+        """The function and the arguments of one call; raises UntrustedValue when we have not signed them."""
+        return self.function, *open_call(self.function, (sealed,), {})
+
+    def has_batches(self, header: dict[str, Any]) -> bool:
+        """Whether the calls of a chunk are computed together."""
+        is_batch: bool = self.function.options.batch
+        return is_batch
+
+    def run_batch(self, function: Any, calls: list[BoundCall]) -> Any:
+        """Call the body of a batch function."""
+        return self.run(calls)
+
+    def _of_one_call(self, run: Callable[..., Any]) -> Callable[..., Any]:
+        return alone(run, self.name) if self.function.options.batch else run
 
     def function_for(self, request: dict[str, Any]) -> Any:
         """The function that a delivered message calls."""
@@ -111,7 +166,7 @@ class FlightTask(Task):  # type: ignore[type-arg]  # generic in the stubs only
 
     def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:  # type: ignore[override]  # options pass on
         """Celery's own, with the arguments in our serializer and their key in a header."""
-        if is_sealed(args) or options.get("serializer", self.serializer) != self.serializer:
+        if are_sealed(args) or options.get("serializer", self.serializer) != self.serializer:
             return super().apply_async(args, kwargs, **options)
         args, kwargs = tuple(args or ()), dict(kwargs or {})
         function = self.function

@@ -6,14 +6,18 @@ import functools
 import os
 from typing import Any
 
+from taskcache.batching import BoundCall, alone
 from taskcache.cache import Cache
 from taskcache.drivers.asyncio import run_to_end
 from taskcache.errors import ComputationLost, UntrustedValue
 from taskcache.launchers import serializer
 from taskcache.launchers.local import RUN, make_app, serve
-from taskcache.launchers.task import HEADER, FlightTask, read_header
+from taskcache.launchers.serializer import SealedArguments
+from taskcache.launchers.task import HEADER, FlightTask, header_in, header_of, read_header
 from taskcache.retrying import plan
-from taskcache.worker.execution import execute, header_of, refuse
+from taskcache.worker import chunks
+from taskcache.worker.delivery import refuse
+from taskcache.worker.execution import execute
 
 # The owner gives these to its worker; nobody else sets them.
 app = serve(make_app(os.environ["TASKCACHE_LOCAL_BROKER"], os.environ["TASKCACHE_LOCAL_QUEUE"]))
@@ -33,28 +37,46 @@ class LocalTask(FlightTask):
         return _Sent(cache_named(header.get("cache", "cache")), request.get("shadow") or RUN)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return chunks.execute(self, args) if "calls" in header_in(self.request) else self.run_one(args[0])
+
+    def run_one(self, sealed: SealedArguments) -> Any:
+        """Run one call of a message."""
         try:
-            message: Any = cache.codec.open_message(args[0])
+            function, args, kwargs = self.open_one(sealed)
         except UntrustedValue as error:
             header = header_of(self.request)
             sent = _Sent(cache_named(header.get("cache", "cache")), self.request.shadow or RUN)
             raise refuse(sent, header, _unopened(error)) from error
-        function, call_args, call_kwargs = message
+        body = functools.partial(self._tried, function)
+        return execute(self, alone(body, function.name) if function.options.batch else body, args, kwargs, function)
+
+    def open_one(self, sealed: SealedArguments) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+        """The function and the arguments of one call; raises UntrustedValue when we have not signed them."""
+        message: Any = cache.codec.open_message(sealed)
+        function, args, kwargs = message
+        return function, tuple(args), kwargs
+
+    def has_batches(self, header: dict[str, Any]) -> bool:
+        """Whether the calls of a chunk are computed together, as its sender says: the function is in each of them."""
+        return bool(header.get("batch"))
+
+    def run_batch(self, function: Any, calls: list[BoundCall]) -> Any:
+        """Call the body of a batch function."""
+        return self._tried(function, calls)
+
+    def _tried(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call a body, and send it for another try where its own options say so."""
         options = function.options.celery
         retried = tuple(options.get("autoretry_for", ()))
         never = tuple(options.get("dont_autoretry_for", ()))
-
-        def body(*args: Any, **kwargs: Any) -> Any:
-            try:
-                value = function.origin.fn(*args, **kwargs)
-                return run_to_end(value) if function.origin.is_coroutine else value
-            except retried as error:
-                if isinstance(error, never):
-                    raise
-                planned = plan(options, self.request.retries)._asdict()
-                raise self.retry(exc=error, **{**(options.get("retry_kwargs") or {}), **planned}) from error
-
-        return execute(self, body, call_args, call_kwargs, function)
+        try:
+            value = function.origin.fn(*args, **kwargs)
+            return run_to_end(value) if function.origin.is_coroutine else value
+        except retried as error:
+            if isinstance(error, never):
+                raise
+            planned = plan(options, self.request.retries)._asdict()
+            raise self.retry(exc=error, **{**(options.get("retry_kwargs") or {}), **planned}) from error
 
 
 def _unopened(error: UntrustedValue) -> ComputationLost:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 from billiard.einfo import ExceptionInfo
 from billiard.exceptions import Terminated, WorkerLostError
@@ -15,16 +15,20 @@ from celery.worker.request import Request
 from celery.worker.strategy import default as default_strategy
 
 from taskcache.computing import new_owner
-from taskcache.drivers import blocking
+from taskcache.drivers import together
 from taskcache.drivers.renewer import Lease
 from taskcache.errors import ComputationLost, Expired, NoServer, Revoked, TimeLimitExceeded
 from taskcache.events import warn_once
 from taskcache.invocation import Invocation
-from taskcache.launchers.serializer import is_sealed
+from taskcache.launchers.serializer import are_sealed
 from taskcache.launchers.task import HEADER, read_header
 from taskcache.protocol.entry import EntryKey, new_token
-from taskcache.protocol.flight import end, yield_back
+from taskcache.protocol.flight import Errand, end, yield_back
 from taskcache.worker.leases import renewer_of
+
+# Who is told why a message ended: all of its calls, or those of them that have begun.
+ALL: Final = "all"
+RUNNING: Final = "running"
 
 
 def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:
@@ -65,7 +69,9 @@ def _is_message(payload: Any) -> bool:
 class FlightRequest(Request):
     """One delivery of one message. The owner is made here: the same worker can receive the same message twice."""
 
-    lease: Lease | None = None
+    # Of all its calls, also of those whose turn has not come: which of them runs is known to the child that runs them,
+    # and renewing what nobody has claimed does nothing.
+    leases: tuple[Lease, ...] = ()
     # What the stubs leave out of the class that Celery documents for subclassing.
     _request_dict: dict[str, Any]
     _args: Any
@@ -86,40 +92,52 @@ class FlightRequest(Request):
         # Whatever a `key_fn` raises for arguments that do not fit: the body fails with the same words, and tells them.
         with suppress(Exception):
             self._complete(header)
-            self.lease = Lease(self._place(header["key"]), header["token"], header["owner"])
+            self.leases = tuple(Lease(self._place(key), token, header["owner"]) for key, token in self._calls())
 
     @property
     def function(self) -> Any:
         return self.task.function_for(self._request_dict)
 
     def _complete(self, header: dict[str, Any]) -> None:
-        header.setdefault("token", new_token())
         header["owner"] = new_owner()
         # A body that is interrupted in another process than this one leaves the last word to this one.
         header["main"] = os.getpid()
+        if "calls" in header:
+            return
+        header.setdefault("token", new_token())
         if "key" not in header:
             # Sent by name, by somebody who has no taskcache: the key is made of what came.
             header["direct"] = True
-            if not is_sealed(self._args):
+            if not are_sealed(self._args):
                 header["key"] = self.function.make_key(tuple(self._args), dict(self._kwargs))
+
+    def _calls(self) -> list[tuple[str, str]]:
+        """Key and token of each call that this message carries."""
+        header = self._request_dict[HEADER]
+        calls: list[tuple[str, str]] = header["calls"] if "calls" in header else [(header["key"], header["token"])]
+        return calls
 
     def _place(self, key: str) -> EntryKey:
         return EntryKey.of(f"{self.function.cache.name}:{key}".encode("utf-8", "surrogatepass"))
 
     def info(self, safe: bool = False) -> Any:
         """What `celery inspect` shows: arguments as the caller described them, since only the body opens them."""
-        return super().info(safe=safe or is_sealed(self._args))
+        return super().info(safe=safe or are_sealed(self._args))
 
     # -- it runs --------------------------------------------------------------------------------------
 
     def on_accepted(self, pid: Any, time_accepted: float) -> None:
         super().on_accepted(pid, time_accepted)
-        if self.lease is not None and not self.function.cache.debug:
-            self.lease.is_wanted = self._is_active
-            try:
-                renewer_of(self.function).hold(self.lease)
-            except NoServer as error:
-                warn_once("hold", "taskcache: leases cannot be kept alive (%s)", error)
+        if not self.leases or self.function.cache.debug:
+            return
+        try:
+            renewer = renewer_of(self.function)
+        except NoServer as error:
+            warn_once("hold", "taskcache: leases cannot be kept alive (%s)", error)
+            return
+        for lease in self.leases:
+            lease.is_wanted = self._is_active
+            renewer.hold(lease)
 
     def _is_active(self) -> bool:
         return self in state.active_requests
@@ -135,7 +153,9 @@ class FlightRequest(Request):
             if self.task.acks_late and self.task.reject_on_worker_lost:
                 self._give_back()
             else:
-                self._tell(ComputationLost(f"The process that computed {self.name} died: {error}. Call again."))
+                self._tell(
+                    ComputationLost(f"The process that computed {self.name} died: {error}. Call again."), RUNNING
+                )
         elif isinstance(error, Terminated):
             self._tell(Revoked(f"{self.name} was revoked while it ran ({error}); call again to start a new one."))
         super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
@@ -156,7 +176,8 @@ class FlightRequest(Request):
                 TimeLimitExceeded(
                     f"{self.name} ran into its time limit of {timeout} s and was ended; "
                     "raise `time_limit=` or make the function faster."
-                )
+                ),
+                RUNNING,
             )
         super().on_timeout(soft, timeout)
 
@@ -174,30 +195,47 @@ class FlightRequest(Request):
         return gone
 
     def _give_back(self) -> None:
-        """The message comes again: whoever receives it finds a flight that it can claim at once."""
-        if self.lease is None:
+        """The message comes again: whoever receives it finds flights that it can claim at once."""
+        if not self.leases:
             return
-        lease, station = self.lease, self.function.cache.station
-        errand = self._errand(station)
         with suppress(NoServer):
-            blocking.run(yield_back(errand, lease.token, owner=lease.owner, in_ms=0), station.server)
+            together.run(
+                [yield_back(errand, token, owner=self._owner, in_ms=0) for errand, token in self._errands()],
+                self.function.cache.station.server,
+            )
 
-    def _tell(self, reason: ComputationLost) -> None:
-        """End the flight with a reason, under this owner, or unclaimed; what has ended already stays as it is."""
-        if self.lease is None:
+    def _tell(self, reason: ComputationLost, told: str = ALL) -> None:
+        """
+        End flights with a reason, under this owner, or unclaimed; what has ended already stays as it is.
+
+        RUNNING: of several calls those that have not begun are left alone. Their waiters send them again.
+        """
+        if not self.leases:
             return
-        lease, station = self.lease, self.function.cache.station
-        errand = self._errand(station)
+        left = self._errands()
+        owners = [self._owner] if told == RUNNING and len(left) > 1 else [self._owner, ""]
         try:
-            envelope = errand.failure(reason, lease.token)
-            for owner in (lease.owner, ""):
-                said = blocking.run(end(errand, lease.token, owner=owner, envelope=envelope, ttl_ms=0), station.server)
-                if said != "refused":
-                    break
+            for owner in owners:
+                said = together.run(
+                    [
+                        end(errand, token, owner=owner, envelope=errand.failure(reason, token), ttl_ms=0)
+                        for errand, token in left
+                    ],
+                    self.function.cache.station.server,
+                )
+                left = [each for each, word in zip(left, said, strict=True) if word == "refused"]
         except NoServer as error:
             warn_once("tell", "taskcache: waiters could not be told of a lost computation (%s)", error)
 
-    def _errand(self, station: Any) -> Any:
-        cache = self.function.cache
-        key = self._request_dict[HEADER]["key"]
-        return Invocation.of(cache.settings, cache.codec, key, self.function.name, (), 0).errand(station, "")
+    @property
+    def _owner(self) -> str:
+        owner: str = self._request_dict[HEADER]["owner"]
+        return owner
+
+    def _errands(self) -> list[tuple[Errand, str]]:
+        """Each call of this message, with the token of its flight."""
+        function, cache = self.function, self.function.cache
+        return [
+            (Invocation.of(cache.settings, cache.codec, key, function.name, (), 0).errand(cache.station, ""), token)
+            for key, token in self._calls()
+        ]

@@ -82,7 +82,7 @@ class Sends:
     def inquire(self, token: str) -> None:
         return None
 
-    def note_served(self) -> None:
+    def note_served(self, token: str) -> None:
         pass
 
     def __getattr__(self, name: str) -> Any:

@@ -22,7 +22,8 @@ from celery.exceptions import Ignore
 from taskcache import Cache
 from taskcache.computing import new_owner
 from taskcache.protocol.entry import new_token
-from taskcache.worker.execution import Delivery, _begin_sent
+from taskcache.worker.delivery import Delivery
+from taskcache.worker.execution import _begin_sent
 
 
 class Late:
@@ -41,7 +42,6 @@ class Late:
             (1,),
             {},
             header,
-            self.cache.station,
             self.function.invocation((1,), {}),
         )
 

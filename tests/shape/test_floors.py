@@ -11,7 +11,7 @@ from tests.shape.source import ROOT, Import, Module, imports, modules
 
 FLOORS = {
     "words": ("settings", "options", "errors", "events"),
-    "pure": ("keys", "freshness", "codec"),
+    "pure": ("keys", "freshness", "codec", "batching"),
     "said": ("protocol", "launcher"),
     "waits": ("drivers", "launchers", "near", "embedded"),
     "held": (
@@ -30,6 +30,7 @@ FLOORS = {
         *(
             "aio",
             "computing",
+            "decorating",
             "following",
             "hits",
             "invocation",

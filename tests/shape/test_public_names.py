@@ -11,7 +11,18 @@ from tests.shape.source import ROOT
 
 pytestmark = pytest.mark.skipif(not (ROOT / "taskcache/__init__.py").exists(), reason="the front is not written yet")
 
-NAMES = {"Cache", "Result", "NotReady", "FOREVER", "gather", "as_completed", "current", "progress", "identify"}
+NAMES = {
+    "Cache",
+    "Result",
+    "NotReady",
+    "FOREVER",
+    "gather",
+    "as_completed",
+    "current",
+    "progress",
+    "identify",
+    "BoundCall",
+}
 ERRORS = {
     "TaskCacheError",
     "NotReady",

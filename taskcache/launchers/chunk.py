@@ -1,0 +1,101 @@
+"""This is where a sender keeps what it knows of its messages, one call or many in each, and whether anybody is at work."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+# No worker is busy with other messages of an empty queue for this long, as a rule.
+MISSING_S: Final = 10.0
+# Calls of one chunk take their turns to be sent again within a look of their watchdog or two: one message serves them all.
+TOGETHER_S: Final = 5.0
+# A second for each look of all calls of a chunk at Celery's state of their one message.
+LOOK_S: Final = 1.0
+# As much of the arguments as Celery's own tools show.
+SHOWN_CHARACTERS: Final = 1024
+
+
+class Message:
+    """A message that carries one call."""
+
+    def __init__(self, task_id: str) -> None:
+        self.id = task_id
+        self.sent_at = time.monotonic()
+        self._look_at = self.sent_at + MISSING_S
+
+    def is_look_due(self) -> bool:
+        """True when its queue should be looked at: 10 s, 20 s, 40 s ... after it was sent."""
+        now = time.monotonic()
+        if now < self._look_at:
+            return False
+        self._look_at = now + (now - self.sent_at)
+        return True
+
+
+class Chunk(Message):
+    """
+    A message that carries several calls, which a worker computes one after another.
+
+    While one of them is seen to run, the turns of the others will come. When they are no longer, their worker has died,
+    or was told to leave the rest: then each of them is sent again by itself, as soon as its waiters notice.
+    """
+
+    def __init__(self, task_id: str, tokens: Sequence[str], send: Callable[[], None], silent_s: float) -> None:
+        super().__init__(task_id)
+        self._send = send
+        self._silent_s = silent_s
+        self._wanted = set(tokens)
+        self._served_at = 0.0
+        self._is_over = False
+        self._told: tuple[float, BaseException | None] = (0.0, None)
+
+    def note_served(self) -> None:
+        """Hear that one of its calls was seen to run, or has ended."""
+        self._served_at = time.monotonic()
+
+    @property
+    def is_taken(self) -> bool:
+        """A worker has been seen to work on it."""
+        return self._served_at > 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whoever had it does not go on: what has not begun is not in it any more."""
+        return self._is_over or (self.is_taken and time.monotonic() - self._served_at > self._silent_s)
+
+    def end(self) -> None:
+        """Hear that its task has ended."""
+        self._is_over = True
+
+    def send_again(self) -> None:
+        """Send what nobody has taken once more, for all of its calls together."""
+        now = time.monotonic()
+        if not self.is_taken and now - self.sent_at > TOGETHER_S:
+            self.sent_at = now
+            self._send()
+
+    def abandon(self, token: str) -> bool:
+        """Hear that nobody waits for this call any more; True when that is so for all of them."""
+        self._wanted.discard(token)
+        return not self._wanted
+
+    def told(self, ask: Callable[[], BaseException | None]) -> BaseException | None:
+        """What Celery says of its task, asked once for all of its calls."""
+        now = time.monotonic()
+        if now - self._told[0] > LOOK_S:
+            self._told = (now, ask())
+        return self._told[1]
+
+
+def described(calls: Sequence[tuple[str, str]]) -> str:
+    """Many calls, each as the texts of its args and kwargs, as one text for Celery's tools."""
+    shown, room = [], SHOWN_CHARACTERS
+    for args, kwargs in calls:
+        text = args if kwargs == "{}" else f"{args} {kwargs}"
+        room -= len(text) + 2
+        if room < 0:
+            shown.append("...")
+            break
+        shown.append(text)
+    return f"{len(calls)} calls: {', '.join(shown)}"

@@ -1,0 +1,120 @@
+"""This is where a worker opens a message: whose call it is, what it is called with, and what is told when it cannot be."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from taskcache.computing import new_owner
+from taskcache.drivers import blocking
+from taskcache.drivers.station import Station
+from taskcache.errors import ComputationLost, UntrustedValue
+from taskcache.invocation import Invocation
+from taskcache.launchers.serializer import SealedArguments
+from taskcache.launchers.task import open_call
+from taskcache.protocol.entry import new_token
+from taskcache.protocol.flight import end
+
+Body = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One call of a message, in the process that runs it."""
+
+    task: Any
+    function: Any
+    body: Body
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    header: dict[str, Any]
+    invocation: Invocation
+    # As it came in a message of several calls.
+    sealed: SealedArguments | None = None
+    # Elected here, under a token that the main process does not know and so does not renew.
+    is_renamed: bool = False
+
+    @property
+    def station(self) -> Station:
+        station: Station = self.function.cache.station
+        return station
+
+    @property
+    def token(self) -> str:
+        return str(self.header["token"])
+
+    @property
+    def owner(self) -> str:
+        return str(self.header["owner"])
+
+    @property
+    def is_direct(self) -> bool:
+        """Sent by `.delay()` or a canvas: whoever sent it reads the value from Celery."""
+        return bool(self.header.get("direct"))
+
+    @property
+    def makes_its_flight(self) -> bool:
+        return self.is_direct and not self.header.get("claims")
+
+    @property
+    def is_in_child(self) -> bool:
+        """In a process of the pool's: why it is interrupted is known to the main process, which tells it."""
+        return self.header.get("main") not in (None, os.getpid())
+
+    def run(self, steps: Any) -> Any:
+        return blocking.run(steps, self.station.server)
+
+    def renamed(self) -> Delivery:
+        """A token is elected once, ever: a second election of the same message has another."""
+        header = {**self.header, "token": new_token(), "owner": new_owner(), "claims": False}
+        return replace(self, header=header, is_renamed=True)
+
+
+def opened(
+    task: Any,
+    function: Any,
+    body: Body,
+    args: Any,
+    kwargs: Any,
+    header: dict[str, Any],
+    sealed: SealedArguments | None = None,
+) -> Delivery:
+    """Open one call; when that cannot be, its waiters are told the ComputationLost that is raised."""
+    try:
+        args, kwargs = open_call(function, args, kwargs)
+    except UntrustedValue as error:
+        raise refuse(function, header, unreadable(function, error)) from error
+    invocation = function.invocation(args, kwargs)
+    if header.get("key", invocation.key) != invocation.key:
+        raise refuse(function, header, other_version(function))
+    return Delivery(task, function, body, args, kwargs, header, invocation, sealed)
+
+
+def unreadable(function: Any, error: UntrustedValue) -> ComputationLost:
+    return ComputationLost(
+        f"The worker cannot read the arguments of {function.name} ({error}); give the caller and the worker the same "
+        "secret: Cache(secret=...) or TASKCACHE_SECRET."
+    )
+
+
+def other_version(function: Any) -> ComputationLost:
+    return ComputationLost(
+        f"The worker has another version of {function.name}: the same arguments make another key there. "
+        "Deploy the same code to callers and workers."
+    )
+
+
+def refuse(function: Any, header: dict[str, Any], reason: ComputationLost) -> ComputationLost:
+    """End the flight of a message that cannot be run, so that nobody waits for it."""
+    if "key" in header:
+        cache = function.cache
+        errand = Invocation.of(cache.settings, cache.codec, header["key"], function.name, (), 0).errand(
+            cache.station, ""
+        )
+        token = str(header["token"])
+        blocking.run(
+            end(errand, token, owner="", envelope=errand.failure(reason, token), ttl_ms=0), cache.station.server
+        )
+    return reason

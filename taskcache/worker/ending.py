@@ -1,0 +1,152 @@
+"""This is where those who wait are told how a body ended: with values, an error, a retry, or an interruption."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+from celery.exceptions import Ignore, Reject, Retry
+
+from taskcache.computing import Attempt
+from taskcache.drivers import blocking, together
+from taskcache.drivers.renewer import Lease
+from taskcache.drivers.topology import Server
+from taskcache.errors import ComputationLost, NoServer
+from taskcache.events import warn_once
+from taskcache.launchers.task import HEADER
+from taskcache.protocol.flight import Claim, Lead, yield_back
+from taskcache.protocol.steps import Steps
+from taskcache.worker.delivery import Delivery
+
+# Between two tries to publish: short at first, since a server that restarts is back in a second.
+PUBLISH_PAUSES_S: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
+# Values that are published in one round trip: few enough that a pipeline of large ones stays small.
+PAGE: Final = 50
+
+
+class Run(NamedTuple):
+    """One call whose body runs, and the attempt that it is."""
+
+    delivery: Delivery
+    attempt: Attempt
+
+
+def begun(delivery: Delivery, began: Lead | Claim) -> Run:
+    """Begin to compute a flight that was claimed or elected."""
+    errand = delivery.invocation.errand(delivery.station, delivery.owner)
+    lease = None
+    if delivery.task.request.is_eager or delivery.is_renamed:
+        # No main process knows this attempt, so it is kept alive from here.
+        lease = delivery.station.renewer.hold(Lease(errand.key, delivery.token, delivery.owner, held=True))
+    attempt = Attempt(
+        delivery.invocation,
+        delivery.function.options,
+        errand,
+        token=delivery.token,
+        owner=delivery.owner,
+        stamps=began.stamps,
+        now_ms=began.now_ms,
+        run=delivery.run,
+        lease=lease,
+        above=frozenset(delivery.header.get("above", ())),
+    )
+    return Run(delivery, attempt)
+
+
+@contextmanager
+def told(task: Any, runs: Sequence[Run]) -> Iterator[None]:
+    """Run a body for these calls; whatever it raises is told to those who wait for them."""
+    task.request.update({"taskcache_runs": runs})
+    name = runs[0].delivery.function.name
+    try:
+        yield
+    except Retry:
+        raise  # released before the message was sent: the flight waits for it
+    except Reject as error:
+        if getattr(error, "requeue", False):
+            give_back(runs, in_ms=0)
+        else:
+            fail(runs, ComputationLost(f"{name} rejected its message."))
+        raise
+    except Ignore:
+        fail(runs, ComputationLost(f"{name} raised Ignore."))
+        raise
+    except BaseException as error:
+        if isinstance(error, Exception) or not runs[0].delivery.is_in_child:
+            fail(runs, error)
+        raise
+    finally:
+        for run in runs:
+            if run.attempt.lease is not None:
+                run.delivery.station.renewer.drop(run.attempt.lease)
+
+
+def fail(runs: Sequence[Run], error: BaseException) -> None:
+    """End the flights of all these calls with one error."""
+    publish(runs, [partial(run.attempt.fail, error) for run in runs])
+
+
+def publish(runs: Sequence[Run], publications: Sequence[Callable[[], Steps[Any]]]) -> None:
+    """Publish with patience: a finished value is offered past its lease too, since `kept` finds its waiters."""
+    server, settings = runs[0].delivery.station.server, runs[0].attempt.errand.settings
+    deadline = time.monotonic() + settings.publish_patience_ms / 1000
+    for start in range(0, len(publications), PAGE):
+        _publish_page(publications[start : start + PAGE], server, deadline)
+
+
+def _publish_page(page: Sequence[Callable[[], Steps[Any]]], server: Server, deadline: float) -> None:
+    for turn in range(1_000_000):
+        try:
+            if len(page) == 1:
+                blocking.run(page[0](), server)
+            else:
+                together.run([publication() for publication in page], server)
+            return
+        except NoServer as error:
+            if time.monotonic() > deadline:
+                warn_once(f"unpublished {error}", "taskcache: a result could not be stored (%s)", error)
+                raise
+            pause = PUBLISH_PAUSES_S[min(turn, len(PUBLISH_PAUSES_S) - 1)]
+            time.sleep(pause * random.uniform(0.5, 1.0))
+
+
+def give_back(runs: Sequence[Run], *, in_ms: int) -> None:
+    """Give claimed flights back: they wait for a message that comes again."""
+    server = runs[0].delivery.station.server
+    together.run(
+        [yield_back(run.attempt.errand, run.attempt.token, owner=run.attempt.owner, in_ms=in_ms) for run in runs],
+        server,
+    )
+
+
+def release_for_retry(task: Any, options: dict[str, Any]) -> None:
+    """Give the flights of a running task back before its retry message is sent."""
+    runs: Sequence[Run] | None = getattr(task.request, "taskcache_runs", None)
+    if runs is None:
+        return
+    retries = task.request.retries + 1
+    most = options.get("max_retries", task.max_retries)
+    if most is not None and retries > most:
+        return  # Celery raises the error itself, and that one is delivered
+    countdown = options.get("countdown")
+    if options.get("eta") is not None:
+        countdown = max(0.0, options["eta"].timestamp() - time.time())
+    if countdown is None:
+        countdown = task.default_retry_delay
+    give_back(runs, in_ms=round(countdown * 1000))
+    flights = [(run.delivery.invocation.key, run.attempt.token) for run in runs]
+    header = {**runs[0].delivery.header, "claims": True}
+    header.pop("owner", None)
+    if len(runs) == 1:
+        header["key"], header["token"] = flights[0]
+    else:
+        del header["key"], header["token"]
+        header["calls"] = flights
+    if runs[0].delivery.sealed is not None:
+        # Of the calls of its message only those that were computed here come again.
+        task.request.args = tuple(run.delivery.sealed for run in runs)
+    task.request.headers = {**(task.request.headers or {}), HEADER: header}
