@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -89,7 +89,7 @@ class Batch(Generic[R]):
         """Begin every call that is left and gather them."""
         return gather(list(self))
 
-    def __await__(self) -> Any:
+    def __await__(self) -> Generator[Any, None, list[R]]:
         return self._wait().__await__()
 
     async def _wait(self) -> list[R]:
@@ -204,6 +204,10 @@ def _begin(
         if look.landing is not None:
             function.stats_counted.hits += 1
             results.append(Result(function, look.invocation, Pending.landed(look.landing)))
+            continue
+        if calling.is_own_ancestor(look.invocation):
+            # The body that runs here computes this very key: waiting for it would be waiting for ourselves.
+            results.append(function.inline(call.args, call.kwargs, look.invocation))
             continue
         function.stats_counted.misses += 1
         results.append(None)

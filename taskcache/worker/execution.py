@@ -126,7 +126,15 @@ def send_again(task: Any, header: dict[str, Any], left_s: float) -> None:
         headers={HEADER: header},
         ignore_result=request.ignore_result,
         retries=request.retries,
+        **_way_back(request.delivery_info or {}),
     )
+
+
+def _way_back(delivery_info: dict[str, Any]) -> dict[str, Any]:
+    """The queue that a message came from, which its caller may have chosen."""
+    if delivery_info.get("exchange") == "" and delivery_info.get("routing_key"):
+        return {"queue": delivery_info["routing_key"]}  # to the broker's own exchange, by the name of the queue
+    return {name: delivery_info[name] for name in ("exchange", "routing_key") if delivery_info.get(name)}
 
 
 def _compute(delivery: Delivery, began: Lead | Claim) -> Any:

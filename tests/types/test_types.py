@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any
 from typing_extensions import assert_type
-from taskcache import Cache, Result, as_completed, gather
+from taskcache import BoundCall, Cache, Result, as_completed, gather
 cache = Cache()
 """
 
@@ -112,6 +112,26 @@ async def bare(a: int) -> str: ...
 assert_type(f(1), Result[str])
 assert_type(bare(1)(), str)
 """,
+    "a batch function is one of single calls": """
+@cache.cache_async(batch=True, timeout=60)
+def prices(calls: list[BoundCall]) -> list[float | Exception]: ...
+@cache.cache_async(batch=True)
+def sure(calls: list[BoundCall]) -> tuple[str, ...]: ...
+@cache.cache_async(batch=True)
+async def late(calls: list[BoundCall]) -> list[float]: ...
+@cache.cache_async(batch=False)
+def single(a: int) -> float: ...
+assert_type(prices(1, any="thing"), Result[float])
+assert_type(prices.map([1, 2], chunk=50)(), list[float])
+assert_type(prices.starmap([(1,), prices.call(2)], chunk=50)(), list[float])
+assert_type(sure(1), Result[str])
+assert_type(late(1), Result[float])
+assert_type(single(1), Result[float])
+assert_type(single.map([1], chunk=5)(), list[float])
+async def use() -> None:
+    assert_type((await prices.aio.warm([(1,)], chunk=5))(), list[float])
+    assert_type(await prices.map([1]), list[float])
+""",
     "gather and as_completed keep the type": """
 @cache.cache_async()
 def f(a: int) -> str: ...
@@ -169,6 +189,15 @@ WRONG = {
         "@cache.cache_async()\ndef f(a: int) -> int: ...\nf('1')",
         'incompatible type "str"',
     ),
+    "a batch function that takes no list": (
+        "@cache.cache_async(batch=True)\ndef f(a: int) -> list[int]: ...",
+        "incompatible type",
+    ),
+    "a batch function that returns no list": (
+        "@cache.cache_async(batch=True)\ndef f(calls: list[BoundCall]) -> int: ...",
+        "incompatible type",
+    ),
+    "a batch on cached": ("@cache.cached(batch=True)\ndef f() -> int: ...", "Unexpected keyword argument"),
     "a wrong value to put": ("@cache.cached()\ndef f(a: int) -> int: ...\nf.put('1', 1)", 'incompatible type "str"'),
     "a result taken for its value": (
         "@cache.cache_async()\ndef f(a: int) -> int: ...\nf(1) + 1",

@@ -12,6 +12,8 @@ import redis
 from celery.signals import before_task_publish
 
 from taskcache import Cancelled, ComputationLost, DispatchFailed, UsageError, as_completed
+from taskcache.launchers import producers
+from taskcache.launchers.celery import CeleryLauncher
 from tests.nodes.waiting import wait_until
 from tests.nodes.workers import WorkerNode
 from tests.with_celery.apps import SHOP
@@ -189,6 +191,11 @@ def test_each_call_has_a_request_of_its_own(bulk: ModuleType, name: str) -> None
     assert [1, 1] == [bulk.ledger.runs(f"{name}:message:{result.task_id}") for result in results]
 
 
+def test_a_body_that_maps_its_own_call_does_not_wait_for_itself(bulk: ModuleType, name: str) -> None:
+    """As with a plain call, the same key inside of its own computation is computed without the cache."""
+    assert ["inner"] == bulk.circle(name)(timeout=LONG)
+
+
 def test_a_dead_child_loses_no_call_of_a_message_that_comes_again(
     bulk: ModuleType, prefork: tuple[WorkerNode, str], name: str, sent: list[dict[str, Any]]
 ) -> None:
@@ -244,37 +251,32 @@ def test_a_revoked_message_is_told_to_all_its_calls(
 
 
 def test_a_chunk_that_is_delivered_twice_runs_once(
-    bulk: ModuleType, shop: ModuleType, client: redis.Redis, name: str
+    bulk: ModuleType, start_shop: StartShop, lasting_broker_url: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second delivery finds every call taken or ended."""
-    from taskcache.launchers.celery import CeleryLauncher
+    """The second delivery finds calls taken or ended; a taken one is sent again by itself, to the queue it came from."""
+    node, queue = start_shop(concurrency=2, env={"SHOP_QUEUE": f"other-{name}"}, queue=name, extra=["-Q", name])
+    send = CeleryLauncher._send
 
-    sends: list[Callable[[], None]] = []
-    with pytest.MonkeyPatch.context() as patch:
-        send = CeleryLauncher._send
+    def twice(self: Any, *args: Any) -> None:
+        send(self, *args)
+        send(self, *args)
 
-        def twice(self: Any, *args: Any) -> None:
-            sends.append(lambda: send(self, *args))
-            send(self, *args)
-            send(self, *args)
-
-        patch.setattr(CeleryLauncher, "_send", twice)
-        results = list(bulk.part.starmap(calls(name, 1, 100, 2), chunk=3))
-    bulk.ledger.wait_runs(f"{name}:2")
+    monkeypatch.setattr(CeleryLauncher, "_send", twice)
+    results = list(bulk.part.with_options(queue=queue).starmap(calls(name, 1, 100, 2), chunk=3))
+    bulk.ledger.wait_runs(f"{name}:2")  # by the second one: the first is held up
+    node.wait_for_log(f"[{results[1].task_id}] received", LONG)
     bulk.ledger.open(f"{name}:100")
 
     assert [10, 1000, 20] == [result(timeout=LONG) for result in results]
-    sends[0]()
-    assert 5 == bulk.part(name, 5)(timeout=LONG) / 10
     assert [1, 1, 1] == [bulk.ledger.runs(f"{name}:{number}") for number in (1, 100, 2)]
+    with redis.Redis.from_url(lasting_broker_url) as broker:
+        assert 0 == broker.llen(f"other-{name}")
 
 
 def test_a_broker_that_is_away_fails_every_call(bulk: ModuleType, shop: ModuleType, name: str) -> None:
     """Each call of the chunk has the error; with "inline" each is computed here."""
     good = shop.app.conf.broker_write_url
     shop.app.conf.broker_write_url = "redis://127.0.0.1:1/0"
-    from taskcache.launchers import producers
-
     producers._pools.clear()
     try:
         failed = list(bulk.part.starmap(calls(name, 1, 2), chunk=2))
