@@ -17,11 +17,13 @@ from celery.worker.strategy import default as default_strategy
 from taskcache.computing import new_owner
 from taskcache.drivers import together
 from taskcache.drivers.renewer import Lease
+from taskcache.drivers.topology import Server
 from taskcache.errors import ComputationLost, Expired, NoServer, Revoked, TimeLimitExceeded
 from taskcache.events import warn_once
 from taskcache.invocation import Invocation
 from taskcache.launchers.serializer import are_sealed
 from taskcache.launchers.task import HEADER, read_header
+from taskcache.protocol import scripts
 from taskcache.protocol.entry import EntryKey, new_token
 from taskcache.protocol.flight import Errand, end, yield_back
 from taskcache.worker.leases import renewer_of
@@ -200,8 +202,8 @@ class FlightRequest(Request):
             return
         with suppress(NoServer):
             together.run(
-                [yield_back(errand, token, owner=self._owner, in_ms=0) for errand, token in self._errands()],
-                self.function.cache.station.server,
+                [yield_back(errand, token, owner=self._owner, in_ms=0) for errand, token in self._running()],
+                self._server,
             )
 
     def _tell(self, reason: ComputationLost, told: str = ALL) -> None:
@@ -212,20 +214,49 @@ class FlightRequest(Request):
         """
         if not self.leases:
             return
-        left = self._errands()
-        owners = [self._owner] if told == RUNNING and len(left) > 1 else [self._owner, ""]
         try:
-            for owner in owners:
+            left = self._running() if told == RUNNING else self._errands()
+            for owner in (self._owner, ""):
                 said = together.run(
                     [
                         end(errand, token, owner=owner, envelope=errand.failure(reason, token), ttl_ms=0)
                         for errand, token in left
                     ],
-                    self.function.cache.station.server,
+                    self._server,
                 )
                 left = [each for each, word in zip(left, said, strict=True) if word == "refused"]
         except NoServer as error:
             warn_once("tell", "taskcache: waiters could not be told of a lost computation (%s)", error)
+
+    def _running(self) -> list[tuple[Errand, str]]:
+        """
+        Those of several calls that run: their leases can be renewed. A single call is always meant.
+
+        The others have not begun, or have failed once and wait for a retry, which is a message of its own.
+        """
+        calls = self._errands()
+        if len(calls) == 1:
+            return calls
+        words = together.run(
+            [
+                scripts.renew(
+                    errand.key.around(token),
+                    token=token,
+                    owner=self._owner,
+                    lease_ms=errand.settings.lease_ms,
+                    held=0,
+                    progress=b"",
+                )
+                for errand, token in calls
+            ],
+            self._server,
+        )
+        return [each for each, word in zip(calls, words, strict=True) if scripts.text(word) in ("live", "retired")]
+
+    @property
+    def _server(self) -> Server:
+        server: Server = self.function.cache.station.server
+        return server
 
     @property
     def _owner(self) -> str:

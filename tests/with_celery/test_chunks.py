@@ -11,7 +11,8 @@ import pytest
 import redis
 from celery.signals import before_task_publish
 
-from taskcache import Cancelled, ComputationLost, DispatchFailed, UsageError, as_completed
+from taskcache import Cancelled, ComputationLost, DispatchFailed, UnknownTask, UsageError, as_completed
+from taskcache.launchers import chunk as chunk_module
 from taskcache.launchers import producers
 from taskcache.launchers.celery import CeleryLauncher
 from tests.nodes.waiting import wait_until
@@ -225,6 +226,20 @@ def test_a_dead_child_loses_one_call_of_a_message_that_is_gone(
     assert [4, 1] == results[4](timeout=LONG)
 
 
+def test_a_dead_child_takes_no_call_with_it_that_waits_for_its_retry(
+    bulk: ModuleType, prefork: tuple[WorkerNode, str], name: str
+) -> None:
+    """The retry of an earlier call is a message of its own, and comes whatever becomes of the chunk."""
+    node, queue = prefork
+    results = list(bulk.unsafe_stubborn.with_options(queue=queue).starmap(calls(name, 1, 2, 3), chunk=3))
+    bulk.ledger.wait_runs(f"{name}:3")
+    node.kill_pool_process(bulk.ledger.pids(f"{name}:3")[0])
+
+    with pytest.raises(ComputationLost, match="died"):
+        results[2](timeout=LONG)
+    assert [[1, 2], [2, 1]] == [result(timeout=LONG) for result in results[:2]]
+
+
 def test_a_time_limit_is_for_each_call(bulk: ModuleType, prefork: tuple[WorkerNode, str], name: str) -> None:
     """Three calls have the time of three; the one that takes all of it is told of, and the third is sent again."""
     _, queue = prefork
@@ -271,6 +286,46 @@ def test_a_chunk_that_is_delivered_twice_runs_once(
     assert [1, 1, 1] == [bulk.ledger.runs(f"{name}:{number}") for number in (1, 100, 2)]
     with redis.Redis.from_url(lasting_broker_url) as broker:
         assert 0 == broker.llen(f"other-{name}")
+
+
+def test_a_lost_message_is_sent_again_whole(
+    bulk: ModuleType,
+    start_shop: StartShop,
+    lasting_broker_url: str,
+    name: str,
+    sent: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody has taken it and its queue is empty: one message brings all of its calls again."""
+    monkeypatch.setattr(chunk_module, "MISSING_S", 0.5)
+    monkeypatch.setattr(chunk_module, "TOGETHER_S", 0.4)
+    results = list(bulk.part.with_options(queue=name).starmap(calls(name, 1, 2, 3), chunk=3))
+    with redis.Redis.from_url(lasting_broker_url) as broker:
+        assert 1 == broker.delete(name)
+    wait_until(lambda: len(sent) == 2, "the message to be sent again", LONG)
+    start_shop(queue=name)
+
+    assert [10, 20, 30] == [result(timeout=LONG) for result in results]
+    assert [sent[0]["id"]] * 2 == [each["id"] for each in sent[:2]]
+    assert 3 == bulk.ledger.runs(name)
+
+
+def test_a_worker_that_does_not_know_the_function_is_told_of(
+    shop: ModuleType, start_shop: StartShop, name: str
+) -> None:
+    """Celery keeps that word under the chunk's task id, and every call of it hears it."""
+    _, queue = start_shop(env={"SHOP_CODE": "old"})
+    for result in shop.newest.with_options(queue=queue).map([name, f"{name}!"], chunk=2):
+        with pytest.raises(UnknownTask, match="newest"):
+            result(timeout=LONG)
+
+
+def test_a_worker_with_other_code_refuses_every_call(shop: ModuleType, start_shop: StartShop, name: str) -> None:
+    """The same arguments make another key there; each call hears it."""
+    _, queue = start_shop(env={"SHOP_CODE": "other"})
+    for result in shop.versioned.with_options(queue=queue).map([name, f"{name}!"], chunk=2):
+        with pytest.raises(ComputationLost, match="another version"):
+            result(timeout=LONG)
 
 
 def test_a_broker_that_is_away_fails_every_call(bulk: ModuleType, shop: ModuleType, name: str) -> None:

@@ -63,6 +63,17 @@ def unsafe(name: str, number: int) -> list[int]:
     return [number, run]
 
 
+@fragile.cache_async(timeout=60, autoretry_for=(OutOfStock,), default_retry_delay=7)
+def unsafe_stubborn(name: str, number: int) -> list[int]:
+    """Number 1 fails once and is tried again after a child that dies is missed; number 3 is held up."""
+    run = note(name, number)
+    if number == 1 and run == 1:
+        raise OutOfStock(name, number)
+    if number == 3 and run == 1:
+        ledger.hold(name)
+    return [number, run]
+
+
 @fragile.cache_async(timeout=60, time_limit=1)
 def limited(name: str, number: int) -> list[int]:
     """Three calls have three seconds together; the second takes for ever in its first run."""
