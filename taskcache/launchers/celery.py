@@ -157,8 +157,8 @@ class CeleryLauncher:
         if chunk is None:
             return self._told(token) or self._missing()
         reason = chunk.told(lambda: self._told(chunk.id))
-        if isinstance(reason, ComputationLost) and type(reason) is ComputationLost:
-            chunk.end()  # it failed for another call's sake: this one is sent by itself
+        if type(reason) is ComputationLost:
+            chunk.end()  # its task has failed, and this call was not begun: it is sent by itself
             reason = None
         if chunk.is_over:
             return MessageMissing()

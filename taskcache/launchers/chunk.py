@@ -10,7 +10,7 @@ from typing import Final
 MISSING_S: Final = 10.0
 # Calls of one chunk take their turns to be sent again within a look of their watchdog or two: one message serves them all.
 TOGETHER_S: Final = 5.0
-# A second for each look of all calls of a chunk at Celery's state of their one message.
+# Each call of a chunk asks once a second for Celery's state of their one message: the first one asks for all.
 LOOK_S: Final = 1.0
 # As much of the arguments as Celery's own tools show.
 SHOWN_CHARACTERS: Final = 1024

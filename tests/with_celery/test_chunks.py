@@ -240,6 +240,16 @@ def test_a_dead_child_takes_no_call_with_it_that_waits_for_its_retry(
     assert [[1, 2], [2, 1]] == [result(timeout=LONG) for result in results[:2]]
 
 
+def test_a_body_that_keeps_the_gil_keeps_its_flight(
+    bulk: ModuleType, prefork: tuple[WorkerNode, str], name: str
+) -> None:
+    """The main process renews whichever call of the chunk runs: none is computed twice."""
+    _, queue = prefork
+    results = list(bulk.gripping.with_options(queue=queue).starmap(calls(name, 1, 2, 3), chunk=3))
+
+    assert [[1, 1], [2, 1], [3, 1]] == [result(timeout=LONG) for result in results]
+
+
 def test_a_time_limit_is_for_each_call(bulk: ModuleType, prefork: tuple[WorkerNode, str], name: str) -> None:
     """Three calls have the time of three; the one that takes all of it is told of, and the third is sent again."""
     _, queue = prefork

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 from typing import Any
 
@@ -71,6 +72,15 @@ def unsafe_stubborn(name: str, number: int) -> list[int]:
         raise OutOfStock(name, number)
     if number == 3 and run == 1:
         ledger.hold(name)
+    return [number, run]
+
+
+@fragile.cache_async(timeout=60)
+def gripping(name: str, number: int) -> list[int]:
+    """Number 2 keeps the GIL for two leases: no thread of its process runs meanwhile."""
+    run = note(name, number)
+    if number == 2:
+        ctypes.PyDLL(None).usleep(4_000_000)
     return [number, run]
 
 
