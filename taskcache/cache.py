@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
-from typing_extensions import ParamSpec, Self, Unpack
+from msgspec.structs import replace
 
 from taskcache import calling, following, opening
 from taskcache.aio import AsyncCache
@@ -43,6 +42,8 @@ from taskcache.settings import (
 )
 
 if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
     from taskcache.drivers.station import Station
 
 P = ParamSpec("P")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec import Struct
 
 from taskcache import events
 from taskcache.current import Computation, Progress, Tags, ancestors
@@ -32,8 +32,7 @@ def new_owner() -> str:
     return new_token()
 
 
-@dataclass(frozen=True, slots=True)
-class Sealed:
+class Sealed(Struct, frozen=True):
     """A computed value ready to be published."""
 
     value: Any

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+from msgspec import Struct, field
 
 from taskcache.errors import UsageError
 from taskcache.settings import Lifetime, lifetime_ms
@@ -16,8 +17,7 @@ from taskcache.settings import Lifetime, lifetime_ms
 PROGRESS_EVERY_S: Final = 0.2
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(Struct, frozen=True):
     """How far a computation is; `total` 0 means unknown."""
 
     done: float = 0
@@ -53,8 +53,7 @@ class Tags:
         return iter(self.stamps)
 
 
-@dataclass(slots=True, eq=False)
-class Computation:
+class Computation(Struct, eq=False):
     """One running body, as it sees itself. Outside of a computation every method does nothing."""
 
     key: str = ""

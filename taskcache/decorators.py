@@ -6,10 +6,9 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
-from typing_extensions import ParamSpec, Self
+from msgspec.structs import replace
 
 from taskcache import calling
 from taskcache.awaitable import AwaitableAsync, AwaitableCached
@@ -31,6 +30,8 @@ from taskcache.protocol.steps import Wait
 from taskcache.result import Result
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from taskcache.cache import Cache
     from taskcache.launcher import Launcher
 
@@ -50,11 +51,12 @@ class CachedFunction(Function[P, R]):
         super().__init__(cache, fn, options)
         # Made by the first call, which finds the server.
         self._hits: Hits | None = None
-        if self.origin.is_coroutine:
+        self._is_awaited = self.origin.is_coroutine
+        if self._is_awaited:
             mark_coroutine_function(self)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        if self.origin.is_coroutine:
+        if self._is_awaited:
             return self._acall(args, kwargs)  # type: ignore[return-value]  # R is the coroutine then
         if self._hits is not None:
             value = self._hits.get(*args, **kwargs)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
-from typing_extensions import ParamSpec
+from msgspec import Struct
 
 from taskcache import events
 from taskcache.batching import BoundCall, chunk_size
@@ -32,8 +31,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(Struct, frozen=True):
     """How the key of one call came about. It shows arguments, so it is for eyes and not for logs."""
 
     function: str

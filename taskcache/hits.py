@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskcache.codec import envelope, typed
 from taskcache.codec.envelope import Flags
+from taskcache.drivers.wire import Broken
 from taskcache.errors import UntrustedValue
 from taskcache.primitives import MISSING
 
@@ -45,7 +46,11 @@ class Hits:
     async def aget(self, *args: Any, **kwargs: Any) -> Any:
         """`get` from a coroutine."""
         digest = self._digest(*args, **kwargs).encode()
-        return self._judge(digest, await self._station.loops.hit(self._head + digest + b"\r\n"))
+        reply = self._station.loops.ask(self._head + digest + b"\r\n")
+        try:
+            return MISSING if reply is None else self._judge(digest, await reply)
+        except Broken:
+            return MISSING
 
     def _judge(self, digest: bytes, replies: Sequence[Any] | None) -> Any:
         if replies is None:

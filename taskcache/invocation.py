@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from taskcache import events
 from taskcache.codec.envelope import MAGIC, Envelope, Flags, unpack
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
     from taskcache.drivers.station import Station
 
 
-@dataclass(frozen=True, slots=True)
-class Invocation:
+class Invocation(Struct, frozen=True):
     """One call of one function, or one plain key; it holds no arguments."""
 
     settings: Settings

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from msgspec import Struct
 
 from taskcache import calling
 from taskcache.batch import gather
@@ -130,8 +131,7 @@ def start(function: Any, window: list[BoundCall], chunk: int = 1) -> list[Result
         return [_alone(function, call) for call in window]
 
 
-@dataclass(frozen=True, slots=True)
-class _Look:
+class _Look(Struct, frozen=True):
     invocation: Invocation
     landing: Landing | None
     first: tuple[bytes | None, ...]

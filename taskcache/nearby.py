@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from taskcache.drivers import hubs
+from taskcache.drivers.wire import Broken
 from taskcache.hits import Hits, hits_of
 from taskcache.near.front import Front, fits
 from taskcache.primitives import MISSING
@@ -108,7 +109,10 @@ class NearHits(Hits):
             return held.take()
         place = near.expect(self._prefix + digest)
         try:
-            return self._kept(near, place, digest, await self._station.loops.hit(self._head + digest + b"\r\n"))
+            reply = self._station.loops.ask(self._head + digest + b"\r\n")
+            return self._kept(near, place, digest, None if reply is None else await reply)
+        except Broken:
+            return MISSING
         finally:
             if place is not None:
                 near.leave(place)

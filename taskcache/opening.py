@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 import weakref
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from taskcache.codec.sealing import Codec
 from taskcache.drivers.hub_station import station_for
@@ -19,8 +21,7 @@ if TYPE_CHECKING:
     from taskcache.cache import Cache
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(Struct, frozen=True):
     """What a cache stands on once it has been used."""
 
     station: Station

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
-from typing_extensions import TypedDict
+from msgspec import Struct
 
 from taskcache.errors import UsageError
 from taskcache.settings import Duration, Forever, Lifetime, lifetime_ms, to_ms
@@ -74,8 +72,7 @@ _REFUSED = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(Struct, frozen=True):
     """One function's options, checked."""
 
     key_fn: Callable[[tuple[Any, ...], dict[str, Any]], str] | None = None
@@ -94,7 +91,7 @@ class Options:
     revoke_when_abandoned: bool = False
     # The body gets a list of calls and returns a list of values.
     batch: bool = False
-    celery: Mapping[str, Any] = field(default_factory=dict)
+    celery: Mapping[str, Any] = {}
 
     @property
     def inline_after_s(self) -> float | None:
@@ -117,12 +114,14 @@ class Options:
 def check(given: Mapping[str, Any], decorator: str) -> Options:
     """Refuse what `decorator` does not know, with a suggestion, and check what it knows."""
     is_async = decorator == "cache_async"
-    own = {option.name for option in fields(Options)} - {"celery"}
+    own = set(Options.__struct_fields__) - {"celery"}
     known = (own | _CELERY) if is_async else own - set(_OWN_ASYNC)
     for name in given:
         if name in _REFUSED and is_async:
             raise UsageError(f"cache_async({name}=...) is not supported: {_REFUSED[name]}")
         if name not in known:
+            import difflib
+
             close = difflib.get_close_matches(name, known, n=1)
             if name in own | _CELERY and not is_async:
                 raise UsageError(

@@ -6,8 +6,10 @@ import inspect
 import sys
 import types
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Any, Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from taskcache import batching
 from taskcache.errors import UncacheableArgument, UsageError
@@ -15,8 +17,7 @@ from taskcache.keys.encoding import digest, encode
 from taskcache.options import Options
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(Struct, frozen=True):
     """The function under a decorator."""
 
     fn: Callable[..., Any]

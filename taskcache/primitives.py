@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
+
+from msgspec import Struct
 
 from taskcache import events
 from taskcache.codec.envelope import FLAGS_AT, HEADER_BYTES, MAGIC, NO_LABEL, VERSION, Envelope, Flags, unpack
@@ -29,8 +30,7 @@ _LABEL_ENDS = _LABEL_AT + len(_NO_LABEL)
 _UNUSUAL = int(Flags.ERROR | Flags.TAGGED)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry(Generic[R]):
+class Entry(Struct, Generic[R], frozen=True):
     """A stored value with what is known about it; times in seconds, by the server's clock."""
 
     value: R
@@ -113,8 +113,7 @@ def redis_key_of(name: str, key: str) -> bytes:
     return f"{name}:{key}".encode("utf-8", "surrogatepass")
 
 
-@dataclass(frozen=True, slots=True)
-class Plain:
+class Plain(Struct, frozen=True):
     """The plain keys of one cache."""
 
     name: str

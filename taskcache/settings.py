@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final, Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from taskcache.errors import UsageError
 
@@ -45,12 +47,11 @@ def lifetime_ms(timeout: object, option: str = "timeout") -> int:
     return to_ms(timeout, option)
 
 
-@dataclass(frozen=True, slots=True)
-class Environment:
+class Environment(Struct, frozen=True):
     """What the process environment says; an empty string counts as unset."""
 
-    url: str | None = field(repr=False)  # maybe with a password
-    secret: str | None = field(repr=False)
+    url: str | None  # maybe with a password
+    secret: str | None
     name: str | None
     debug: bool
     embedded: bool | None
@@ -59,6 +60,9 @@ class Environment:
     fleet: str | None
     # Where this user's login session keeps sockets and the like; unset on macOS and in most containers.
     runtime_dir: str | None = None
+
+    def __repr__(self) -> str:
+        return "<Environment>"  # it holds secrets
 
 
 def read_environment() -> Environment:
@@ -88,8 +92,7 @@ def _is_true(text: str | None) -> bool:
     return (text or "").strip().lower() in {"1", "true", "yes", "on"}
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Struct, frozen=True):
     """How one cache behaves. Times are milliseconds unless the name says otherwise."""
 
     name: str = "cache"
@@ -97,7 +100,7 @@ class Settings:
     default_timeout_ms: int = PERSIST
     debug: bool = False
     # Keys for signing, newest first. Empty: nothing is signed and pickle is never read or written.
-    secrets: tuple[bytes, ...] = field(default=(), repr=False)
+    secrets: tuple[bytes, ...] = ()
     codec: Literal["auto", "safe", "pickle"] = "auto"
     # Below 4 KiB compressing costs more than it saves, on loopback and on 1 Gbit (facts/performance).
     compress_above_bytes: int = 4096
@@ -122,6 +125,9 @@ class Settings:
     # What a process keeps near of one cache: enough for the hot keys of a web process, small beside its own memory.
     near_entries: int = 10_000
     near_bytes: int = 64 * 2**20
+
+    def __repr__(self) -> str:
+        return f"<Settings of {self.name!r}>"  # without the secrets
 
     def __post_init__(self) -> None:
         if not self.name or any(sign in self.name for sign in "{}~") or self.name.isspace():

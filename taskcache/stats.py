@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(slots=True)
-class Stats:
+class Stats(Struct):
     """Counters of one process; times are seconds. Adding is not locked: a lost count under a race is no reason to wait."""
 
     hits: int = 0

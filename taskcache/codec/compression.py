@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Final
-
-import zstandard
+from typing import TYPE_CHECKING, Final
 
 from taskcache.errors import UntrustedValue
+
+if TYPE_CHECKING:
+    import zstandard
 
 # The longest string Redis stores; nothing honest unfolds to more, because it could not have been stored without zstd.
 MAX_BYTES: Final = 512 * 1024 * 1024
@@ -24,6 +25,8 @@ def compress(payload: bytes, *, above_bytes: int) -> bytes | None:
     """Compress a payload longer than `above_bytes`; None when it is to be stored as it is."""
     if len(payload) <= above_bytes or len(payload) > MAX_BYTES:
         return None
+    import zstandard  # here: many a process never meets a long value
+
     try:
         compressor = _compressors.pop()
     except IndexError:
@@ -35,6 +38,8 @@ def compress(payload: bytes, *, above_bytes: int) -> bytes | None:
 
 def decompress(data: bytes | memoryview) -> bytes:
     """Unfold what `compress` made. Raises `UntrustedValue` for everything else and for more than `MAX_BYTES`."""
+    import zstandard
+
     try:
         size_bytes = zstandard.frame_content_size(data)
         if not 0 <= size_bytes <= MAX_BYTES:

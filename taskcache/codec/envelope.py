@@ -9,9 +9,10 @@ Whoever changes the layout changes VERSION: an unknown version reads as a miss, 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from enum import IntFlag
 from typing import Final, NamedTuple
+
+from msgspec import Struct
 
 from taskcache.errors import UntrustedValue, UsageError
 
@@ -55,8 +56,7 @@ TAGGED: Final = 16
 _FLAGS: Final = tuple(Flags(bits) for bits in range(32))
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(Struct, frozen=True):
     """One stored value with what is known about it; `payload` may be a view into the buffer it was read from."""
 
     token: bytes

@@ -33,6 +33,8 @@ class AsyncServer:
         self._server = server
         self._own_line = own_line and not server.is_cluster
         self._links: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Link] = weakref.WeakKeyDictionary()
+        # The line that was asked last: nearly always there is one loop, and this is ten times quicker than the dictionary.
+        self._latest: Callable[[], Line | None] = lambda: None
 
     async def call(self, call: Call) -> Any:
         """Run one command or script; raises NoServer when no good answer came."""
@@ -52,16 +54,16 @@ class AsyncServer:
         finally:
             self._server.wrote(calls)
 
-    async def hit(self, packed: bytes) -> list[Any] | None:
-        """The shortest way: a packed read on this loop's line; None when the long way has to be gone."""
-        link = self._links.get(asyncio.get_running_loop())
-        if link is None or link.line is None:
-            return None
-        try:
-            replies: list[Any] = await link.line.send(packed)
-        except RedisError:
-            return None
-        return replies
+    def ask(self, packed: bytes) -> asyncio.Future[Any] | None:
+        """The shortest way: the reply to a packed read on this loop's line; None when the long way has to be gone."""
+        line, loop = self._latest(), asyncio.get_running_loop()
+        if line is None or line.loop is not loop:
+            link = self._links.get(loop)
+            line = None if link is None else link.line
+            if line is None:
+                return None
+            self._latest = weakref.ref(line)
+        return line.send(packed) if line.is_open else None
 
     async def unlink(self, keys: Sequence[bytes]) -> int:
         """Remove keys; how many were there."""

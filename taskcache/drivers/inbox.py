@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -27,7 +27,7 @@ class Inbox:
     def __init__(
         self, server: Server, on_message: Callable[[str, bytes], bool], on_reconnect: Callable[[], None]
     ) -> None:
-        self.channel = CHANNEL + secrets.token_hex(12)
+        self.channel = CHANNEL + os.urandom(12).hex()
         self._server = server
         self._on_message = on_message
         self._on_reconnect = on_reconnect

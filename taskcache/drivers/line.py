@@ -27,7 +27,7 @@ class Line(asyncio.Protocol):
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._reader = hiredis.Reader(
             notEnoughData=_NOTHING,
             protocolError=InvalidResponse,
@@ -44,7 +44,7 @@ class Line(asyncio.Protocol):
 
     def send(self, packed: bytes) -> asyncio.Future[Any]:
         """Write a packed command; the future gets its reply."""
-        reply: asyncio.Future[Any] = self._loop.create_future()
+        reply: asyncio.Future[Any] = self.loop.create_future()
         if not self.is_open:
             reply.set_exception(RedisConnectionError("the connection was closed"))
             return reply
@@ -52,7 +52,7 @@ class Line(asyncio.Protocol):
             self._transport.write(packed)
         else:
             if not self._unsent:
-                self._loop.call_soon(self._flush)
+                self.loop.call_soon(self._flush)
             self._unsent.append(packed)
         self._waiting.append(reply)
         if self._deadline is None:
@@ -67,7 +67,7 @@ class Line(asyncio.Protocol):
     # -- one timer for all: the server is given up when it answers nobody for a while --------------------
 
     def _watch(self, answered: int) -> None:
-        self._deadline = self._loop.call_later(REPLY_TIMEOUT_S, self._look, answered)
+        self._deadline = self.loop.call_later(REPLY_TIMEOUT_S, self._look, answered)
 
     def _look(self, answered: int) -> None:
         self._deadline = None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from taskcache.drivers import threads
 from taskcache.drivers.topology import Server
@@ -18,8 +19,7 @@ from taskcache.protocol.steps import Call
 BEATS_PER_LEASE = 5
 
 
-@dataclass(slots=True, eq=False)
-class Lease:
+class Lease(Struct, eq=False):
     """A flight that this process holds or expects to hold; `held` once the server has confirmed it."""
 
     key: EntryKey

@@ -14,12 +14,12 @@ import copy
 import hashlib
 import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from inspect import Parameter, Signature
 from types import NoneType
 from typing import Any, Final
 
 import msgspec
+from msgspec import Struct
 
 from taskcache.errors import UncacheableArgument, UsageError
 from taskcache.keys.encoding import DIGEST_BYTES, digest, encode
@@ -35,8 +35,7 @@ _GENERAL: Final = b"\x01"
 SHOWN_CHARACTERS: Final = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Binding:
+class Binding(Struct, frozen=True):
     """How calls of one function become keys: `digest(*args, **kwargs)` is 32 hex digits, the same for equal calls."""
 
     signature: Signature

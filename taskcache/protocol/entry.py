@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import uuid
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from taskcache.protocol.steps import Call, Steps
 
@@ -13,8 +14,7 @@ COMPANIONS = (b":flight", b":retired:", b":outcome:")
 _TOKEN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
-@dataclass(frozen=True, slots=True)
-class EntryKey:
+class EntryKey(Struct, frozen=True):
     """The Redis key of an entry; its companions share its slot in a Cluster."""
 
     entry: bytes

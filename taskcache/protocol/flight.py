@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
+
+from msgspec import Struct
 
 from taskcache.codec.envelope import unpack
 from taskcache.errors import Cancelled, ComputationLost, DispatchFailed, UntrustedValue
@@ -67,8 +68,7 @@ def stamp_lifetime_ms(lifetime_ms: int) -> int:
     return lifetime_ms + STAMP_MARGIN_MS if lifetime_ms >= 0 else lifetime_ms
 
 
-@dataclass(frozen=True, slots=True)
-class Errand:
+class Errand(Struct, frozen=True):
     """What one call wants, in the protocol's terms. The functions are pure: they decode, they do not speak."""
 
     key: EntryKey

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
+
+from msgspec import Struct
 
 from taskcache.protocol.steps import Call, Steps
 
 _HEADER = re.compile(r"^-- (KEYS|ARGS|REPLY) (.+)$", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
-class Script:
+class Script(Struct, frozen=True):
     """One Lua file: its names as its header gives them, its text with those names bound, and the SHA1 Redis knows it by."""
 
     name: str

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from taskcache.protocol.scripts import SCRIPTS
 from taskcache.protocol.steps import Call, Calls, Steps, Wait

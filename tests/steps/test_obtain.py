@@ -183,7 +183,7 @@ def test_a_value_that_only_this_process_cannot_read_ends_with_a_reason() -> None
     def blind(found: bytes | None, stamps: object) -> None:
         return None
 
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     hand = Hand(obtain(replace(errand(), usable=blind), [None, NEW], MINE)).answer(FOLLOW, b"")
     with pytest.raises(ComputationLost, match="secret"):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
 import redis
+from msgspec.structs import replace
 
 from taskcache import FOREVER, Cache, UsageError, current
 from tests.nodes.waiting import wait_until
