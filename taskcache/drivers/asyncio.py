@@ -15,8 +15,8 @@ from redis.exceptions import NoScriptError, RedisError
 
 from taskcache.drivers import hubs
 from taskcache.drivers.keeper import Keeper
-from taskcache.drivers.line import Line, open_line, pack
-from taskcache.drivers.topology import Server, as_command, unlinks
+from taskcache.drivers.line import Line, open_line
+from taskcache.drivers.topology import Server, as_command, packed, unlinks
 from taskcache.drivers.twin import async_client
 from taskcache.launcher import Launcher
 from taskcache.protocol.flight import Ending, Errand
@@ -104,7 +104,7 @@ class Link:
         line = self.line
         if line is None or not line.is_open:
             line = await self._open()
-        replies = [line.send(pack(as_command(call)[0])) for call in calls]
+        replies = [line.send(packed(call)) for call in calls]
         return [await self._answer(call, reply) for call, reply in zip(calls, replies, strict=True)]
 
     async def _answer(self, call: Call, reply: asyncio.Future[Any]) -> Any:
@@ -112,13 +112,13 @@ class Link:
             return await reply
         except NoScriptError:
             line = await self._open()
-            await line.send(pack(("SCRIPT", "LOAD", SCRIPTS[call.name].text)))
+            await line.send(packed(Call("SCRIPT", (), ("LOAD", SCRIPTS[call.name].text))))
         except RedisConnectionError:
             # The server closed an idle connection, or restarted: once more, unless the command must not run twice.
             if call.name == "INCRBY":
                 raise
             line = await self._open()
-        return await line.send(pack(as_command(call)[0]))
+        return await line.send(packed(call))
 
     async def _open(self) -> Line:
         async with self._opening:

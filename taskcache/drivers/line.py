@@ -133,9 +133,3 @@ async def open_line(pool: Any) -> Line:
     connection = pool.make_connection()
     await connection.connect()
     return Line(connection)
-
-
-def pack(command: tuple[Any, ...]) -> bytes:
-    """Write a command as RESP."""
-    packed: bytes = hiredis.pack_command(command)
-    return packed

@@ -14,7 +14,7 @@ from taskcache.drivers.asyncio import AsyncServer
 from taskcache.drivers.keeper import Keeper
 from taskcache.drivers.renewer import Renewer
 from taskcache.drivers.topology import Obstructed, Server
-from taskcache.drivers.wire import SILENT, Broken, pack, pack_stores, wire_to
+from taskcache.drivers.wire import SILENT, Broken, pack, pack_stores
 from taskcache.errors import NoServer
 from taskcache.events import warn_once
 from taskcache.near.cache import Near
@@ -36,8 +36,8 @@ class Station:
         self._keeper: Keeper | None = None
         self._renewer: Renewer | None = None
         self._broken_until = 0.0
-        self.server = Server(database)
-        self._wire = wire_to(self.server.client) if settings.transport == "auto" else None
+        self.server = Server(database, own_wire=settings.transport == "auto")
+        self._wire = self.server.wire
         self.loops = AsyncServer(self.server, own_line=settings.transport == "auto")
         self._nears: dict[str, Near] = {}
         _stations.add(self)
@@ -159,8 +159,7 @@ class Station:
         self._lock = threading.Lock()
         self._keeper = None
         self._renewer = None
-        if self._wire is not None:
-            self._wire.after_fork()
+        self.server.after_fork()
         self.loops = AsyncServer(self.server, own_line=self._settings.transport == "auto")
         for near in self._nears.values():
             near.after_fork()
@@ -172,8 +171,6 @@ class Station:
             keeper.close()
         for near in list(self._nears.values()):
             near.close()
-        if self._wire is not None:
-            self._wire.close()
         self.server.close()
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
+import hiredis
 import redis
 from redis.backoff import ExponentialBackoff
 from redis.cluster import RedisCluster
@@ -29,6 +30,7 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
+from taskcache.drivers.wire import SILENT, Broken, wire_to
 from taskcache.errors import NoServer, UsageError
 from taskcache.protocol.scripts import SCRIPTS
 from taskcache.protocol.steps import Call
@@ -49,6 +51,8 @@ _HARMLESS: Final = frozenset(
         *("elect", "claim", "renew", "release", "follow", "leave"),
     )
 )
+# What must not be carried out twice; all else can be repeated, as redis-py repeats it when a reply is lost.
+_ONCE: Final = frozenset(("INCRBY",))
 
 
 class Obstructed(NoServer):
@@ -58,8 +62,9 @@ class Obstructed(NoServer):
 class Server:
     """One Redis or Valkey, or a Sentinel or Cluster of them, as the protocol sees it."""
 
-    def __init__(self, database: Any) -> None:
+    def __init__(self, database: Any, *, own_wire: bool = False) -> None:
         self.client: Any = _client(database)
+        self.wire = wire_to(self.client) if own_wire else None
         self.is_cluster = isinstance(self.client, RedisCluster)
         self.url = describe(self.client)
         # Those who keep copies in this process; they forget what is written before the one who wrote it is told.
@@ -68,7 +73,8 @@ class Server:
     def call(self, call: Call) -> Any:
         """Run one command or script; raises NoServer when no good answer came."""
         try:
-            return self._run(call)
+            replies = self._by_wire((call,))
+            return self._run(call) if replies is None else self._again(call, replies[0])
         except RedisError as error:
             raise self.explain(error) from error
         finally:
@@ -86,17 +92,32 @@ class Server:
         if len(calls) == 1 or self.is_cluster:
             return [self.call(call) for call in calls]
         try:
-            with self.client.pipeline(transaction=False) as pipeline:
-                for call in calls:
-                    command, options = as_command(call)
-                    pipeline.execute_command(*command, **options)
-                replies = pipeline.execute(raise_on_error=False)
+            replies = self._by_wire(calls) or self._by_pipeline(calls)
             # A pipeline that swallows NOSCRIPT looks alive and does nothing: every reply is looked at.
             return [self._again(call, reply) for call, reply in zip(calls, replies, strict=True)]
         except RedisError as error:
             raise self.explain(error) from error
         finally:
             self.wrote(calls)
+
+    def _by_wire(self, calls: Sequence[Call]) -> list[Any] | None:
+        """The replies, errors among them; None where redis-py has to do it, be it a second time: scripts can be repeated."""
+        if self.wire is None or any(call.name in _ONCE for call in calls):
+            return None
+        try:
+            return self.wire.commands(b"".join(packed(call) for call in calls), len(calls))
+        except SILENT as error:
+            # It has had its time, and a second try would have as much again.
+            raise RedisTimeoutError(f"no reply within the client's time: {error}") from error
+        except Broken:
+            return None
+
+    def _by_pipeline(self, calls: Sequence[Call]) -> list[Any]:
+        with self.client.pipeline(transaction=False) as pipeline:
+            for call in calls:
+                command, options = as_command(call)
+                pipeline.execute_command(*command, **options)
+            return list(pipeline.execute(raise_on_error=False))
 
     def _again(self, call: Call, reply: Any) -> Any:
         if isinstance(reply, NoScriptError):
@@ -173,9 +194,22 @@ class Server:
             connection_pool=ConnectionPool(connection_class=pool.connection_class, **pool.connection_kwargs)
         )
 
+    def after_fork(self) -> None:
+        """Forget the parent's connections; redis-py notices the fork by itself."""
+        if self.wire is not None:
+            self.wire.after_fork()
+
     def close(self) -> None:
         """Close this process's connections."""
+        if self.wire is not None:
+            self.wire.close()
         self.client.close()
+
+
+def packed(call: Call) -> bytes:
+    """The bytes of this call as they are sent."""
+    command: bytes = hiredis.pack_command(as_command(call)[0])
+    return command
 
 
 def as_command(call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -14,13 +14,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import hiredis
+from redis._parsers.base import BaseParser
 from redis.connection import BlockingConnectionPool, ConnectionPool
-from redis.exceptions import RedisError
+from redis.exceptions import InvalidResponse, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 # Longer than most values, short enough to be kept for each connection.
 BUFFER_BYTES: Final = 65_536
 _NOTHING: Final = object()
+_UNASKED: Final = hiredis.PushNotification
 # How long a connection is kept from the pool.
 LEASE_S: Final = 1.0
 
@@ -59,7 +61,7 @@ class Wire:
         return self._exchange(packed, _read if count < 10 else _read_many, count)
 
     def commands(self, packed: bytes, count: int) -> list[Any]:
-        """Send packed commands and return their `count` replies; raises Unusual when one of them is an error."""
+        """Send packed commands and return their `count` replies, errors among them; raises what `mget` raises."""
         return self._exchange(packed, _read_replies, count)
 
     def _exchange(self, packed: bytes, read: Callable[[Borrowed, int], list[Any]], count: int) -> list[Any]:
@@ -134,8 +136,8 @@ def _read_many(borrowed: Borrowed, count: int) -> list[Any]:
 
 
 def _read_replies(borrowed: Borrowed, count: int) -> list[Any]:
-    """Read that many replies of whatever kind."""
-    reader = hiredis.Reader(notEnoughData=_NOTHING)
+    """Read that many replies of whatever kind, errors too."""
+    reader = hiredis.Reader(notEnoughData=_NOTHING, protocolError=InvalidResponse, replyError=BaseParser.parse_error)
     replies: list[Any] = []
     while len(replies) < count:
         filled = borrowed.receive(borrowed.buffer)
@@ -144,8 +146,8 @@ def _read_replies(borrowed: Borrowed, count: int) -> list[Any]:
         reader.feed(borrowed.buffer, 0, filled)  # type: ignore[arg-type]  # any buffer will do
         while (reply := reader.gets()) is not _NOTHING:
             replies.append(reply)
-    if len(replies) != count or reader.has_data() or any(isinstance(reply, Exception) for reply in replies):
-        raise Unusual("an error, or more than was asked for")
+    if len(replies) != count or reader.has_data() or any(isinstance(reply, _UNASKED) for reply in replies):
+        raise Unusual("something that was not asked for")
     return replies
 
 
