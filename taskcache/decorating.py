@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Protocol, TypeVar, overload
-
-from typing_extensions import ParamSpec
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from taskcache.batching import BoundCall
 from taskcache.decorators import AsyncFunction, CachedFunction, CachedProperty

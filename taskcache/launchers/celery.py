@@ -15,9 +15,8 @@ from kombu.exceptions import EncodeError, OperationalError
 from taskcache.errors import ComputationLost, DispatchFailed, Expired, Revoked, UnknownTask
 from taskcache.events import warn_once
 from taskcache.launcher import MessageMissing
-from taskcache.launchers import apps
+from taskcache.launchers import apps, producers
 from taskcache.launchers.chunk import Chunk, Message, described
-from taskcache.launchers.producers import is_queue_empty, producer_of
 from taskcache.launchers.task import HEADER, ROUTING
 from taskcache.protocol.entry import new_token
 
@@ -110,8 +109,10 @@ class CeleryLauncher:
             self._task.apply_async(args, {}, throw=False, **options)
             return
         try:
-            with producer_of(self._task.app) as producer:
-                self._task.apply_async(args, {}, producer=producer, retry=False, **options)
+            producers.send(
+                self._task.app,
+                lambda producer: self._task.apply_async(args, {}, producer=producer, retry=False, **options),
+            )
         except EncodeError as error:
             raise DispatchFailed(f"{self._function.name} could not be written as a message: {error}") from error
         except (OperationalError, OSError) as error:
@@ -183,7 +184,7 @@ class CeleryLauncher:
         if self._message is None or not self._message.is_look_due():
             return None
         try:
-            return MessageMissing() if is_queue_empty(self._task.app, self._queue) else None
+            return MessageMissing() if producers.is_queue_empty(self._task.app, self._queue) else None
         except Exception:  # noqa: BLE001 - a broker that is away says nothing; the flight is sent again in its own time
             return None
 

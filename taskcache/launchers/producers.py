@@ -1,15 +1,16 @@
-"""This is where messages leave in bounded time: a producer pool of our own, on connections that give up."""
+"""This is where messages leave in bounded time: on producers of our own, whose connections give up."""
 
 from __future__ import annotations
 
 import os
 import threading
 import weakref
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from kombu import pools
+from kombu.exceptions import EncodeError, OperationalError
 
 from taskcache.drivers import hubs
 
@@ -34,25 +35,71 @@ _TIMEOUTS: Final[dict[str, dict[str, Any]]] = {
     "amqp": {"read_timeout": REPLY_TIMEOUT_S, "write_timeout": REPLY_TIMEOUT_S},
 }
 
-_pools: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+# As many messages leave a process at one time, like with Celery's own pool.
+_MOST: Final = 10
+
+
+class _Producers:
+    """The producers of one app that are kept: to make one ready for each message is a tenth of what sending costs."""
+
+    def __init__(self) -> None:
+        self.idle: deque[Any] = deque()
+        self.places = threading.BoundedSemaphore(_MOST)
+
+
+_kept: weakref.WeakKeyDictionary[Any, _Producers] = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
+
+
+def send(app: Any, publish: Callable[[Any], object]) -> None:
+    """
+    Have a message published: `publish(producer)`. Raises kombu's OperationalError when the broker does not take it.
+
+    A connection that broke while nobody used it is replaced, and the message is sent again: twice costs a message.
+    """
+    was_idle = bool(app in _kept and _kept[app].idle)
+    try:
+        _publish(app, publish)
+    except OperationalError as error:
+        if not was_idle or isinstance(error.__cause__, TimeoutError):
+            raise
+        _publish(app, publish)
+
+
+def _publish(app: Any, publish: Callable[[Any], object]) -> None:
+    with producer_of(app) as producer:
+        try:
+            publish(producer)
+        except (EncodeError, OperationalError):
+            raise
+        except _lost(producer.connection) as error:
+            raise OperationalError(str(error)) from error
+
+
+def _lost(connection: Any) -> tuple[type[Exception], ...]:
+    """What a transport raises when its connection breaks; kombu counts KeyError among it, for a reader's sake."""
+    return tuple(kind for kind in connection.connection_errors if kind is not KeyError)
 
 
 @contextmanager
 def producer_of(app: Any) -> Iterator[Any]:
-    """Borrow a producer for `app`'s broker."""
+    """Borrow a producer for `app`'s broker; one that fails is not lent again."""
     if hubs.is_apart():
         with _connection(app) as connection:
             yield connection.Producer()
         return
-    pool = _pools.get(app)
-    if pool is None:
+    kept = _kept.get(app)
+    if kept is None:
         with _lock:
-            pool = _pools.get(app)
-            if pool is None:
-                pool = _pools[app] = _make(app)
-    with pool.acquire(block=True) as producer:
-        yield producer
+            kept = _kept.setdefault(app, _Producers())
+    with kept.places:
+        producer = kept.idle.pop() if kept.idle else _connection(app).Producer()
+        try:
+            yield producer
+        except BaseException:
+            producer.connection.release()
+            raise
+        kept.idle.append(producer)
 
 
 def is_queue_empty(app: Any, queue: str) -> bool:
@@ -67,11 +114,6 @@ def is_queue_empty(app: Any, queue: str) -> bool:
         return bool(producer.connection.transport.driver_type == "redis" and channel._size(queue) == 0)
 
 
-def _make(app: Any) -> Any:
-    # kombu keeps its pools by address and options, so this one is not the app's own.
-    return pools.producers[_connection(app)]
-
-
 def _connection(app: Any) -> Any:
     connection = app.connection_for_write(connect_timeout=CONNECT_TIMEOUT_S)
     driver = connection.transport_cls if isinstance(connection.transport_cls, str) else ""
@@ -84,7 +126,7 @@ def _connection(app: Any) -> Any:
 def _after_fork() -> None:
     global _lock
     _lock = threading.Lock()
-    _pools.clear()
+    _kept.clear()
 
 
 os.register_at_fork(after_in_child=_after_fork)
