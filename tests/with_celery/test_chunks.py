@@ -342,13 +342,13 @@ def test_a_broker_that_is_away_fails_every_call(bulk: ModuleType, shop: ModuleTy
     """Each call of the chunk has the error; with "inline" each is computed here."""
     good = shop.app.conf.broker_write_url
     shop.app.conf.broker_write_url = "redis://127.0.0.1:1/0"
-    producers._pools.clear()
+    producers._kept.clear()
     try:
         failed = list(bulk.part.starmap(calls(name, 1, 2), chunk=2))
         inline = list(bulk.part.with_options(on_broker_error="inline").starmap(calls(name, 3, 4), chunk=2))
     finally:
         shop.app.conf.broker_write_url = good
-        producers._pools.clear()
+        producers._kept.clear()
 
     assert [DispatchFailed] * 2 == [type(result.exception) for result in failed]
     assert [30, 40] == [result(timeout=LONG) for result in inline]
