@@ -20,8 +20,15 @@ if TYPE_CHECKING:
     from taskcache.drivers.station import Station
 
 
+class _Doubt:
+    """A slot for the hash of the bytes that a call did not trust; no field, so that a call that trusts pays nothing."""
+
+    __slots__ = ("_distrusted",)
+    _distrusted: int
+
+
 @dataclass(frozen=True, slots=True)
-class Invocation:
+class Invocation(_Doubt):
     """One call of one function, or one plain key; it holds no arguments."""
 
     settings: Settings
@@ -81,7 +88,7 @@ class Invocation:
                 return self._extra(envelope)
             return None
         except UntrustedValue as error:
-            self.distrust(error)
+            self.distrust(entry, error)
             return None
 
     def landing(self, envelope: Envelope) -> Landing:
@@ -105,10 +112,14 @@ class Invocation:
             envelope = unpack(sealed)
             return self.landing(envelope), self._extra(envelope)
         except UntrustedValue as error:
-            self.distrust(error)
+            self.distrust(sealed, error)
             raise
 
-    def distrust(self, error: UntrustedValue) -> None:
+    def distrust(self, entry: bytes, error: UntrustedValue) -> None:
+        """Count bytes that cannot be read, once for this call: the hit path sees them, and the long way again."""
+        if getattr(self, "_distrusted", None) == hash(entry):
+            return
+        object.__setattr__(self, "_distrusted", hash(entry))
         events.emit(events.Event("untrusted", self.label, self.key))
         events.warn_once(
             f"untrusted {self.label}",
