@@ -326,8 +326,12 @@ def begin(errand: Errand, token: str, *, owner: str, inline: bool) -> Steps[Clai
     return Claim(word)  # type: ignore[arg-type]  # the script's own words
 
 
-def yield_back(errand: Errand, token: str, *, owner: str, in_ms: int) -> Steps[bool]:
-    """Give a claimed flight back for a retry in `in_ms`, before the retry message is sent: a fast worker must find it."""
+def yield_back(errand: Errand, token: str, *, owner: str, in_ms: int, resend_ms: int | None = None) -> Steps[bool]:
+    """
+    Give a claimed flight back for a retry in `in_ms`, before the retry message is sent: a fast worker must find it.
+
+    When nobody has begun it `resend_ms` after that, a waiter sends a message.
+    """
     settings = errand.settings
     reply = yield from scripts.release(
         errand.key.around(token)[:2],
@@ -335,6 +339,6 @@ def yield_back(errand: Errand, token: str, *, owner: str, in_ms: int) -> Steps[b
         owner=owner,
         in_ms=in_ms,
         queued_ms=settings.queued_ms,
-        resend_ms=settings.unsent_ms,
+        resend_ms=settings.unsent_ms if resend_ms is None else resend_ms,
     )
     return scripts.text(reply) == "released"

@@ -26,6 +26,9 @@ from taskcache.protocol.entry import EntryKey, new_token
 from taskcache.protocol.flight import end, yield_back
 from taskcache.worker.leases import renewer_of
 
+# The broker may give a message to a worker that stops coldly for as long as that worker's last question lasts, a second.
+LAST_MESSAGE_MS = 1_500
+
 
 def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:
     """
@@ -146,9 +149,10 @@ class FlightRequest(Request):
             self._tell(Revoked(f"{self.name} was revoked while it ran; call again to start a new computation."))
 
     def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
-        """End a task whose message the broker will deliver again, because the connection to it was lost."""
+        """End a task because the broker was lost, which delivers its message again, or because this worker stops coldly."""
         super().cancel(pool, signal, emit_retry)
-        self._give_back()
+        # Acknowledged before it began, it is delivered by nobody but those who wait for it.
+        self._give_back(None if self.task.acks_late else LAST_MESSAGE_MS)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         if not soft:
@@ -173,14 +177,15 @@ class FlightRequest(Request):
             )
         return gone
 
-    def _give_back(self) -> None:
+    def _give_back(self, resend_ms: int | None = None) -> None:
         """The message comes again: whoever receives it finds a flight that it can claim at once."""
         if self.lease is None:
             return
         lease, station = self.lease, self.function.cache.station
         errand = self._errand(station)
         with suppress(NoServer):
-            blocking.run(yield_back(errand, lease.token, owner=lease.owner, in_ms=0), station.server)
+            steps = yield_back(errand, lease.token, owner=lease.owner, in_ms=0, resend_ms=resend_ms)
+            blocking.run(steps, station.server)
 
     def _tell(self, reason: ComputationLost) -> None:
         """End the flight with a reason, under this owner, or unclaimed; what has ended already stays as it is."""

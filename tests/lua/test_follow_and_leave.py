@@ -39,6 +39,26 @@ def test_the_leader_reports_that_the_message_was_sent(flights: Flights) -> None:
     assert ["flying", "queued", ""] == flights.run("follow", inbox="inbox-b")[:3]
 
 
+def test_a_late_report_does_not_put_off_what_was_given_back(flights: Flights) -> None:
+    """The message was sent, claimed and given back before the leader looked: the next one is due as its worker said."""
+    flights.run("elect", resend_ms=0)
+    flights.run("claim", owner="me")
+    flights.run("release", owner="me", in_ms=0, resend_ms=0)
+
+    assert "resend" == flights.run("follow", inbox="inbox-a", sent=1, resend_ms=60_000)[0]
+
+
+def test_a_late_report_does_not_hasten_a_retry(flights: Flights) -> None:
+    """Nothing is sent before the retry's own time."""
+    flights.run("elect", resend_ms=0)
+    flights.run("claim", owner="me")
+    flights.run("release", owner="me", in_ms=60_000, resend_ms=5_000)
+    before = flights.flight()["resend_at"]
+
+    assert "flying" == flights.run("follow", inbox="inbox-a", sent=1, resend_ms=1_000)[0]
+    assert before == flights.flight()["resend_at"]
+
+
 def test_one_waiter_sends_an_overdue_message_again(flights: Flights) -> None:
     """The leader died before it was sent, or the broker lost it: exactly one of those who wait is told to send it."""
     flights.run("elect", resend_ms=0)

@@ -14,10 +14,10 @@ redis.call('PEXPIRE', at, queued_ms, 'GT')
 local left_ms = tostring(redis.call('PTTL', at))
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
-if sent == 1 then
-  -- Never sooner than a retry has asked for.
-  redis.call('HSET', at, 'resend_at', math.max(now_ms + resend_ms, tonumber(resend_at or 0)))
-elseif sent == 0 and now_ms >= tonumber(resend_at or 0) then
+if sent == 1 and state == 'queued' then
+  -- What was claimed since and given back is another message's turn: it is due when its worker has said.
+  redis.call('HSET', at, 'resend_at', now_ms + resend_ms)
+elseif sent >= 0 and now_ms >= tonumber(resend_at or 0) then
   redis.call('HSET', at, 'resend_at', now_ms + resend_ms)
   return {'resend', state, progress, left_ms}
 end
