@@ -15,7 +15,7 @@ from taskcache.errors import ComputationLost, DispatchFailed, Expired, Revoked, 
 from taskcache.events import warn_once
 from taskcache.launcher import MessageMissing
 from taskcache.launchers import apps
-from taskcache.launchers.producers import is_queue_empty, producer_of
+from taskcache.launchers.producers import messages_in, producer_of
 from taskcache.launchers.task import HEADER, ROUTING
 
 if TYPE_CHECKING:
@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 
 # A queue that nobody serves is an operator's mistake far more often than a long queue, after this long.
 UNSERVED_S: Final = 10.0
-# No worker is busy with other messages of an empty queue for this long, as a rule.
+# No worker is busy with other messages of an empty queue for this long, as a rule; nor with those of a queue that goes on.
 MISSING_S: Final = 10.0
-# When each queue was last seen to be served, by any call of this process.
+LONGEST_MISSING_S: Final = 600.0
+# When each queue was last seen to be served, by any call of this process, and when the youngest of these calls was sent.
 _served_at: dict[tuple[int, str], float] = {}
+_served_sent_at: dict[tuple[int, str], float] = {}
 
 
 class CeleryLauncher:
@@ -51,8 +53,10 @@ class CeleryLauncher:
         self._invocation = invocation
         self._above = above
         self._token = ""
-        self._sent_at = 0.0
+        # The first message of its flight and the last one; 0 in who joined and has sent none.
+        self._first_at = self._sent_at = 0.0
         self._missing_at = 0.0
+        self._patience_s = MISSING_S
         # Written now: what the caller changes afterwards is not what was called.
         self._reprs = (saferepr(arguments[0], 1024), saferepr(arguments[1], 1024))
 
@@ -67,10 +71,7 @@ class CeleryLauncher:
             kwargsrepr=self._reprs[1],
             **self._per_call(),
         )
-        if token != self._token:
-            # After a takeover too: the message of another flight is another message.
-            self._token, self._sent_at = token, time.monotonic()
-            self._missing_at = self._sent_at + MISSING_S
+        self._note_sent(token)
         if self._is_eager:
             # It runs now, and what it raises is delivered by its flight, also with `task_eager_propagates`.
             self._task.apply_async((self._sealed,), {}, throw=False, **options)
@@ -85,6 +86,13 @@ class CeleryLauncher:
                 f"{self._function.name}: the broker {_url(self._task.app)} did not take the task ({error}); "
                 "check broker_url and that the broker runs."
             ) from error
+
+    def _note_sent(self, token: str) -> None:
+        now = time.monotonic()
+        if token != self._token:
+            # After a takeover too: the message of another flight is another message.
+            self._token, self._first_at, self._patience_s = token, now, MISSING_S
+        self._sent_at, self._missing_at = now, now + self._patience_s
 
     @property
     def _is_eager(self) -> bool:
@@ -103,8 +111,8 @@ class CeleryLauncher:
         """Look at Celery's own state of a task that nobody has claimed."""
         if self._is_eager:
             return None
-        seen_at = max(self._sent_at, _served_at.get(self._queue_id, 0.0))
-        if self._sent_at and time.monotonic() - seen_at > UNSERVED_S:
+        seen_at = max(self._first_at, _served_at.get(self._queue_id, 0.0))
+        if self._first_at and time.monotonic() - seen_at > UNSERVED_S:
             self._warn_unserved()
         return self._told(token) or self._missing()
 
@@ -120,18 +128,22 @@ class CeleryLauncher:
 
     def _missing(self) -> MessageMissing | None:
         """
-        Look whether our message is still in its queue: 10 s, 20 s, 40 s ... after it was sent.
+        Look whether our message is lost: 10 s after it was sent, and at growing distance.
 
-        One that a busy worker has prefetched is not there either. Sent again it costs a message, not a run.
+        Its queue is empty, or messages that were sent after it have been served: it went with a worker that died, or a
+        busy one has prefetched it. Sent again it costs a message, not a run.
         """
         now = time.monotonic()
         if not self._sent_at or now < self._missing_at:
             return None
-        self._missing_at = now + (now - self._sent_at)
+        self._patience_s = min(2 * self._patience_s, LONGEST_MISSING_S)
+        self._missing_at = now + self._patience_s
         try:
-            return MessageMissing() if is_queue_empty(self._task.app, self._queue) else None
+            waiting = messages_in(self._task.app, self._queue)
         except Exception:  # noqa: BLE001 - a broker that is away says nothing; the flight is sent again in its own time
             return None
+        is_overtaken = self._sent_at < _served_sent_at.get(self._queue_id, 0.0)
+        return MessageMissing() if waiting == 0 or (waiting and is_overtaken) else None
 
     def _reason(self, meta: dict[str, Any]) -> BaseException | None:
         status, result, name = meta.get("status"), meta.get("result"), self._function.name
@@ -151,7 +163,10 @@ class CeleryLauncher:
 
     def note_served(self) -> None:
         """A long queue is not an unserved one."""
-        _served_at[self._queue_id] = time.monotonic()
+        queue = self._queue_id
+        _served_at[queue] = time.monotonic()
+        # Whichever of its messages was served, the first is as old as any.
+        _served_sent_at[queue] = max(self._first_at, _served_sent_at.get(queue, 0.0))
 
     @property
     def _queue_id(self) -> tuple[int, str]:

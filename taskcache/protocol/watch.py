@@ -41,7 +41,7 @@ def watch(
     """
     settings, key = errand.settings, errand.key
     tick_s, is_last, absent_s = settings.watchdog_ms / 1000, False, 0.0
-    resend_ms = settings.queued_ms
+    resend_ms, was_resent = settings.queued_ms, False
     heard: bytes | None = yield Pause(token, tick_s)
     while not heard:
         reply = yield from scripts.follow(
@@ -67,23 +67,25 @@ def watch(
         sighting = Sighting(scripts.text(reply[1]), reply[2])  # type: ignore[arg-type]  # the script's own words
         noticed(sighting)
         if word == "resend" and launches:
-            resend_ms = min(resend_ms * 2, LONGEST_RESEND_MS)
+            resend_ms, was_resent = min(resend_ms * 2, LONGEST_RESEND_MS), True
             # With the broker away the next turn comes, and the flight is still wanted.
             with suppress(DispatchFailed):
                 yield Launch(token)
-        if sighting.state != "running" and launches:
-            yield from _inquired(errand, token, sighting)
+        if sighting.state == "running":
+            was_resent = False
+        elif launches:
+            # A retry's message is not in the queue either: it waits in its worker for its time. One of ours is due.
+            yield from _inquired(errand, token, is_due=sighting.state == "queued" or was_resent)
         pause_s, is_last = _until_next(settings, sighting, int(reply[3]))
         heard = yield Pause(token, pause_s)
     return heard
 
 
-def _inquired(errand: Errand, token: str, sighting: Sighting) -> Steps[None]:
+def _inquired(errand: Errand, token: str, *, is_due: bool) -> Steps[None]:
     """Ask whether the message of an unclaimed flight came to an end that its worker could not tell."""
     reason: BaseException | None = yield Inquire(token)
     if isinstance(reason, MessageMissing):
-        # A retry's message is not in the queue either: it waits in its worker for its time.
-        if sighting.state == "queued":
+        if is_due:
             with suppress(DispatchFailed):
                 yield Launch(token)
     elif reason is not None:

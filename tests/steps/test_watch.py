@@ -222,6 +222,16 @@ def test_the_message_of_a_retry_is_not_missed() -> None:
     assert Pause(T1, 1.0) == hand.now
 
 
+def test_what_was_given_back_and_sent_again_may_be_missing_too() -> None:
+    """A dying worker swallowed what a waiter had sent; once it runs, the next message is a retry's own again."""
+    given_back, resend = [b"flying", b"retrying", b"", b"500"], [b"resend", b"retrying", b"", b"500"]
+    hand = Watched(launches=True).hand.answer(None, resend, None, None, None, given_back, MessageMissing())
+    launched = hand.now
+    hand.answer(None, None, RUNNING, None, given_back, MessageMissing())
+
+    assert (Launch(T1), Pause(T1, 1.0)) == (launched, hand.now)
+
+
 def test_a_reason_ends_the_flight_for_everybody() -> None:
     """Published as the owner of nothing; it comes back to this waiter like to the others."""
     hand = Watched(launches=True).hand.answer(None, QUEUED, UnknownTask("not known there"))
