@@ -20,8 +20,9 @@ from taskcache.errors import Cancelled, ComputationLost, NoServer, UsageError
 from taskcache.invocation import Invocation
 from taskcache.primitives import as_ms
 from taskcache.protocol import flight
-from taskcache.protocol.flight import Landing, Sighting
+from taskcache.protocol.flight import Landing
 from taskcache.protocol.steps import Call, Wait
+from taskcache.protocol.watch import Sighting
 
 # A waiter that may compute looks this often whether the queued flight is still unclaimed; what a lost retry costs.
 CLAIM_EVERY_S = 1.0

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from taskcache.drivers.station import Station
 
 
-class Invocation(Struct, frozen=True):
+class Invocation(Struct, eq=False):
     """One call of one function, or one plain key; it holds no arguments."""
 
     settings: Settings
@@ -36,6 +36,8 @@ class Invocation(Struct, frozen=True):
     lifetime_ms: int
     # How long this process may keep the value near; 0: not at all.
     near_ms: int = 0
+    # The hash of the bytes that this call did not trust; all else stays as it was made.
+    distrusted: int = 0
 
     @classmethod
     def of(
@@ -81,7 +83,7 @@ class Invocation(Struct, frozen=True):
                 return self._extra(envelope)
             return None
         except UntrustedValue as error:
-            self.distrust(error)
+            self.distrust(entry, error)
             return None
 
     def landing(self, envelope: Envelope) -> Landing:
@@ -105,10 +107,14 @@ class Invocation(Struct, frozen=True):
             envelope = unpack(sealed)
             return self.landing(envelope), self._extra(envelope)
         except UntrustedValue as error:
-            self.distrust(error)
+            self.distrust(sealed, error)
             raise
 
-    def distrust(self, error: UntrustedValue) -> None:
+    def distrust(self, entry: bytes, error: UntrustedValue) -> None:
+        """Count bytes that cannot be read, once for this call: the hit path sees them, and the long way again."""
+        if self.distrusted == hash(entry):
+            return
+        self.distrusted = hash(entry)
         events.emit(events.Event("untrusted", self.label, self.key))
         events.warn_once(
             f"untrusted {self.label}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -14,11 +15,75 @@ from taskcache.events import warn_once
 
 CHANNEL = "taskcache:inbox:"
 TOKEN_BYTES = 36
-# A message can be faster than the reply of the election it answers.
+# A message can be faster than the reply of the election it answers; a process that is held up may be this late.
 EARLY_S = 10.0
+# Many more flights than can end while their elections are answered, and their values in as much memory as one may notice.
+EARLY_COUNT = 10_000
+EARLY_BYTES = 8 * 2**20
 # How long a caller waits for the first subscription; without it, the watchdog finds the value a second later.
 OPEN_S = 2.0
 LISTEN_S = 5.0
+
+
+class Early:
+    """
+    What came for flights that nobody of this process waited for at that moment; bounded in time, number and bytes.
+
+    A value that is dropped leaves «look» in its place, which costs its waiter a round trip. A «look» that is dropped
+    costs a watchdog period: whoever begins to wait does not hear that the flight is over, and finds it so.
+    """
+
+    def __init__(self) -> None:
+        # Both oldest first, which a plain dict finds slowly once many have gone; a flight without a value has «look».
+        self._since: OrderedDict[str, float] = OrderedDict()
+        self._values: OrderedDict[str, bytes] = OrderedDict()
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._since)
+
+    @property
+    def size_bytes(self) -> int:
+        """What the values take that are kept."""
+        return self._bytes
+
+    def keep(self, token: str, envelope: bytes, now: float) -> None:
+        """Keep a message for who comes later, and forget what is old or too much."""
+        self._drop(token)
+        self.forget(now)
+        while len(self._since) >= EARLY_COUNT:
+            self._drop(next(iter(self._since)))
+        self._since[token] = now
+        if envelope and len(envelope) <= EARLY_BYTES:
+            self._values[token] = envelope
+            self._bytes += len(envelope)
+        while self._bytes > EARLY_BYTES:
+            self._take_value(next(iter(self._values)))
+
+    def take(self, token: str) -> bytes | None:
+        """
+        Give what came, or None when nothing did.
+
+        The first to ask gets the value, later ones b"", «look»: values are not kept for those who may never ask.
+        """
+        return self._take_value(token) if token in self._since else None
+
+    def forget(self, now: float) -> None:
+        """Forget what nobody will come for."""
+        while self._since:
+            oldest = next(iter(self._since))
+            if now - self._since[oldest] < EARLY_S:
+                return
+            self._drop(oldest)
+
+    def _drop(self, token: str) -> None:
+        self._take_value(token)
+        self._since.pop(token, None)
+
+    def _take_value(self, token: str) -> bytes:
+        envelope = self._values.pop(token, b"")
+        self._bytes -= len(envelope)
+        return envelope
 
 
 class Inbox:
@@ -31,7 +96,7 @@ class Inbox:
         self._server = server
         self._on_message = on_message
         self._on_reconnect = on_reconnect
-        self._early: dict[str, tuple[float, bytes | None]] = {}
+        self._early = Early()
         self._lock = threading.Lock()
         self._subscribed = threading.Event()
         self._give_up_at = 0.0
@@ -51,16 +116,9 @@ class Inbox:
         return self.channel
 
     def early(self, token: str) -> bytes | None:
-        """
-        What came for a flight before this caller waited for it; None when nothing did.
-
-        The first to ask gets what came, later ones b"", «look»: values are not kept for those who may never ask.
-        """
+        """What came for a flight before this caller waited for it; None when nothing did."""
         with self._lock:
-            since, envelope = self._early.get(token, (0.0, None))
-            if envelope:
-                self._early[token] = (since, b"")
-            return envelope
+            return self._early.take(token)
 
     def close(self) -> None:
         """Stop listening; the thread ends with its connection, or at its next pause."""
@@ -75,6 +133,7 @@ class Inbox:
                     while not self._closed.is_set():
                         message = subscription.get_message(timeout=LISTEN_S)
                         if message is None:
+                            self._forget_early()
                             continue
                         if message["type"] == "subscribe":
                             # Also after redis-py has reconnected by itself: what was said meanwhile is lost.
@@ -93,15 +152,13 @@ class Inbox:
                 time.sleep(pause_s)
                 pause_s = min(pause_s * 2, 1.0)
 
+    def _forget_early(self) -> None:
+        with self._lock:
+            self._early.forget(time.monotonic())
+
     def _deliver(self, data: Any) -> None:
         token, envelope = data[:TOKEN_BYTES].decode("ascii", "replace"), data[TOKEN_BYTES:]
-        now = time.monotonic()
         with self._lock:
-            while self._early:
-                oldest = next(iter(self._early))
-                if now - self._early[oldest][0] < EARLY_S:
-                    break
-                del self._early[oldest]
-            self._early[token] = (now, envelope)
+            self._early.keep(token, envelope, time.monotonic())
         if self._on_message(token, envelope):
             self.early(token)

@@ -16,8 +16,9 @@ from taskcache.drivers.topology import Obstructed, Server
 from taskcache.errors import NoServer
 from taskcache.events import logger
 from taskcache.launcher import Launcher
-from taskcache.protocol.flight import Ending, Errand, Landing, Sighting, watch
+from taskcache.protocol.flight import Ending, Errand, Landing
 from taskcache.protocol.steps import Call, Inquire, Launch, Pause, Step, Steps, Wait
+from taskcache.protocol.watch import Sighting, watch
 
 # The finest time the protocol asks for is the grace of a vanished flight, 0.25 s.
 TURN_S = 0.25
@@ -305,8 +306,12 @@ class Keeper:
             return step
         if isinstance(step, Pause):
             assert isinstance(owner, Watch)
-            owner.due = time.monotonic() + (0.0 if owner.nudged else step.seconds)
-            owner.pausing, owner.nudged = True, False
+            owner.due = time.monotonic() + step.seconds
+            owner.pausing = True
+            if owner.nudged:
+                # Woken while it looked: it looks again, and hears that its pause did not last.
+                owner.nudged = False
+                self._woken.append((owner, b""))
         elif isinstance(step, Wait):
             assert isinstance(owner, Pending)
             self.adopt(owner, step)

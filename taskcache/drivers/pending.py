@@ -10,8 +10,9 @@ from typing import Any
 from taskcache.errors import Cancelled
 from taskcache.events import logger
 from taskcache.launcher import Launcher
-from taskcache.protocol.flight import Errand, Landing, Sighting
+from taskcache.protocol.flight import Errand, Landing
 from taskcache.protocol.steps import Steps
+from taskcache.protocol.watch import Sighting
 
 Callback = Callable[["Pending"], None]
 

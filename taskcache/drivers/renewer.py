@@ -17,6 +17,10 @@ from taskcache.protocol.steps import Call
 
 # Five beats a lease: one that is lost and one that is slow do not end it.
 BEATS_PER_LEASE = 5
+# A lease that its server has not confirmed yet is asked about this much sooner, and this often: what a server loses
+# before, no renewer brings back. What ends sooner than that is never asked about.
+FIRST_BEAT_S = 0.1
+FIRST_BEATS = 5
 
 
 class Lease(Struct, eq=False):
@@ -29,8 +33,14 @@ class Lease(Struct, eq=False):
     # Held once and then somebody else's: what is computed under it must not be published.
     lost: bool = False
     progress: bytes = b""
+    beats: int = 0
     # False once nothing computes under it any more; asked before each beat.
     is_wanted: Callable[[], bool] | None = None
+
+    @property
+    def is_unconfirmed(self) -> bool:
+        """True in the first moments of a lease that is expected to be held: its claim is on its way."""
+        return not (self.held or self.lost) and self.beats < FIRST_BEATS
 
     def hear(self, word: str) -> None:
         """Take in what the renewal of this lease was answered."""
@@ -50,7 +60,7 @@ class Renewer:
         self._leases: dict[tuple[str, str], Lease] = {}
         self._wanted = threading.Event()
         self._runs = False
-        self._native = native
+        self._bell = threads.Bell() if native else None
 
     def hold(self, lease: Lease) -> Lease:
         """Renew this lease from now on."""
@@ -58,7 +68,10 @@ class Renewer:
         if not self._runs:
             self._runs = True
             self._start(self._run, "taskcache-renewer")
-        self._wanted.set()
+        if self._bell is None:
+            self._wanted.set()
+        else:
+            self._bell.ring()
         return lease
 
     def find(self, token: str, owner: str) -> Lease | None:
@@ -71,24 +84,50 @@ class Renewer:
     def _run(self) -> None:
         beat_s = self._lease_ms / 1000 / BEATS_PER_LEASE
         server: Server | None = None
+        next_beat = 0.0
         while True:
-            if not self._leases and not self._native:
-                self._wanted.clear()
-                if not self._leases:
-                    self._wanted.wait()
+            if not self._leases:
+                self._idle()
+                next_beat = time.monotonic() + beat_s
+            self._pause(next_beat)
             started = time.monotonic()
+            is_first = started < next_beat
             try:
                 server = server or self._server()
-                self.beat(server)
+                self.beat(server, is_first=is_first)
             except Exception as error:  # noqa: BLE001 - the next beat comes; a lease survives four that failed
                 warn_once("renewer", "taskcache: leases could not be renewed (%s)", error)
-            time.sleep(max(0.01, beat_s - (time.monotonic() - started)))
+            if not is_first:
+                next_beat = max(started + beat_s, time.monotonic() + 0.01)
 
-    def beat(self, server: Server) -> None:
-        """Renew everything once."""
-        leases = [lease for lease in list(self._leases.values()) if self._is_wanted(lease)]
+    def _idle(self) -> None:
+        """Sleep until there is a lease."""
+        if self._bell is not None:
+            self._bell.wait()
+            return
+        self._wanted.clear()
+        if not self._leases:
+            self._wanted.wait()
+
+    def _pause(self, until: float) -> None:
+        """Sleep until the next beat, or for a moment when a lease has not been confirmed."""
+        while (left_s := until - time.monotonic()) > 0:
+            if any(lease.is_unconfirmed for lease in list(self._leases.values())):
+                time.sleep(min(left_s, FIRST_BEAT_S))
+                return
+            if self._bell is None:
+                time.sleep(left_s)
+            else:
+                self._bell.wait(left_s)
+
+    def beat(self, server: Server, *, is_first: bool = False) -> None:
+        """Renew everything once; with `is_first` only what has not been confirmed."""
+        known = [lease for lease in list(self._leases.values()) if lease.is_unconfirmed or not is_first]
+        leases = [lease for lease in known if self._is_wanted(lease)]
         if not leases:
             return
+        for lease in leases:
+            lease.beats += 1
         replies = server.calls([self._renewal(lease) for lease in leases])
         for lease, reply in zip(leases, replies, strict=True):
             word = scripts.text(reply)

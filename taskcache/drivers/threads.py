@@ -5,12 +5,35 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 
 def start(target: Callable[[], None], name: str) -> None:
     """Run `target` beside the program; a greenlet where gevent has patched threading."""
     threading.Thread(target=target, name=name, daemon=True).start()
+
+
+class Bell:
+    """Wakes one thread of `start_native`, from any thread and any greenlet; rung beforehand, it is not waited for."""
+
+    def __init__(self) -> None:
+        monkey: Any = sys.modules.get("gevent.monkey")
+        is_patched = monkey is not None and monkey.is_module_patched("threading")
+        # Under gevent a lock of its own belongs to one real thread, and here there are two.
+        lock: Any = monkey.get_original("_thread", "allocate_lock") if is_patched else threading.Lock
+        self._lock = lock()
+        self._lock.acquire()
+
+    def ring(self) -> None:
+        """Wake who waits, or who waits next."""
+        # Rung already and not heard yet.
+        with suppress(RuntimeError):
+            self._lock.release()
+
+    def wait(self, seconds: float = -1) -> None:
+        """Sleep until it rings, at most `seconds`."""
+        self._lock.acquire(timeout=seconds)
 
 
 def start_native(target: Callable[[], None], name: str) -> None:

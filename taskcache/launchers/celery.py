@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 UNSERVED_S: Final = 10.0
 # Longer than its lease a call that was seen to run is not seen when its worker has died; and some looks of the waiter.
 SILENT_S: Final = 2.0
-# When each queue was last seen to be served, by any call of this process.
+# When each queue was last seen to be served, by any call of this process, and when the youngest of these calls was sent.
 _served_at: dict[tuple[int, str], float] = {}
+_served_sent_at: dict[tuple[int, str], float] = {}
 
 
 class CeleryLauncher:
@@ -67,6 +68,8 @@ class CeleryLauncher:
         if chunk is not None or token != self._token:
             # After a takeover too: the message of another flight is another message.
             self._token, self._message = token, Message(token)
+        elif self._message is not None:
+            self._message.note_sent()
         header = {**self._header(), "key": self._invocation.key, "token": token}
         self._send((self._sealed,), token, header, self._reprs, self._per_call())
 
@@ -150,9 +153,9 @@ class CeleryLauncher:
         """Look at Celery's own state of a task that nobody has claimed."""
         if self._is_eager:
             return None
-        sent_at = self._message.sent_at if self._message is not None else 0.0
-        seen_at = max(sent_at, _served_at.get(self._queue_id, 0.0))
-        if sent_at and time.monotonic() - seen_at > UNSERVED_S:
+        first_at = self._message.first_at if self._message is not None else 0.0
+        seen_at = max(first_at, _served_at.get(self._queue_id, 0.0))
+        if first_at and time.monotonic() - seen_at > UNSERVED_S:
             self._warn_unserved()
         chunk = self._chunk(token)
         if chunk is None:
@@ -177,16 +180,19 @@ class CeleryLauncher:
 
     def _missing(self) -> MessageMissing | None:
         """
-        Look whether our message is still in its queue: 10 s, 20 s, 40 s ... after it was sent.
+        Look whether our message is lost: 10 s after it was sent, and at growing distance.
 
-        One that a busy worker has prefetched is not there either. Sent again it costs a message, not a run.
+        Its queue is empty, or messages that were sent after it have been served: it went with a worker that died, or a
+        busy one has prefetched it. Sent again it costs a message, not a run.
         """
         if self._message is None or not self._message.is_look_due():
             return None
         try:
-            return MessageMissing() if producers.is_queue_empty(self._task.app, self._queue) else None
+            waiting = producers.messages_in(self._task.app, self._queue)
         except Exception:  # noqa: BLE001 - a broker that is away says nothing; the flight is sent again in its own time
             return None
+        is_overtaken = self._message.sent_at < _served_sent_at.get(self._queue_id, 0.0)
+        return MessageMissing() if waiting == 0 or (waiting and is_overtaken) else None
 
     def _reason(self, meta: dict[str, Any]) -> BaseException | None:
         status, result, name = meta.get("status"), meta.get("result"), self._function.name
@@ -206,7 +212,11 @@ class CeleryLauncher:
 
     def note_served(self, token: str) -> None:
         """A long queue is not an unserved one."""
-        _served_at[self._queue_id] = time.monotonic()
+        queue = self._queue_id
+        _served_at[queue] = time.monotonic()
+        if self._message is not None:
+            # Whichever of its messages was served, the first is as old as any.
+            _served_sent_at[queue] = max(self._message.first_at, _served_sent_at.get(queue, 0.0))
         chunk = self._chunk(token)
         if chunk is not None:
             chunk.note_served()

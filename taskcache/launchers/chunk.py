@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-# No worker is busy with other messages of an empty queue for this long, as a rule.
+# No worker is busy with other messages of an empty queue for this long, as a rule; nor with those of a queue that goes on.
 MISSING_S: Final = 10.0
+LONGEST_MISSING_S: Final = 600.0
 # Calls of one chunk take their turns to be sent again within a look of their watchdog or two: one message serves them all.
 TOGETHER_S: Final = 5.0
 # Each call of a chunk asks once a second for Celery's state of their one message: the first one asks for all.
@@ -17,19 +18,26 @@ SHOWN_CHARACTERS: Final = 1024
 
 
 class Message:
-    """A message that carries one call."""
+    """A message that carries one call, however often it was sent."""
 
     def __init__(self, task_id: str) -> None:
         self.id = task_id
+        self._patience_s = MISSING_S
+        self.note_sent()
+        self.first_at = self.sent_at
+
+    def note_sent(self) -> None:
+        """Hear that it is sent, or sent again."""
         self.sent_at = time.monotonic()
-        self._look_at = self.sent_at + MISSING_S
+        self._look_at = self.sent_at + self._patience_s
 
     def is_look_due(self) -> bool:
-        """True when its queue should be looked at: 10 s, 20 s, 40 s ... after it was sent."""
+        """True when its queue should be looked at: 10 s after it was sent, and at growing distance."""
         now = time.monotonic()
         if now < self._look_at:
             return False
-        self._look_at = now + (now - self.sent_at)
+        self._patience_s = min(2 * self._patience_s, LONGEST_MISSING_S)
+        self._look_at = now + self._patience_s
         return True
 
 
@@ -72,7 +80,7 @@ class Chunk(Message):
         """Send what nobody has taken once more, for all of its calls together."""
         now = time.monotonic()
         if not self.is_taken and now - self.sent_at > TOGETHER_S:
-            self.sent_at = now
+            self.note_sent()
             self._send()
 
     def abandon(self, token: str) -> bool:

@@ -102,16 +102,17 @@ def producer_of(app: Any) -> Iterator[Any]:
         kept.idle.append(producer)
 
 
-def is_queue_empty(app: Any, queue: str) -> bool:
+def messages_in(app: Any, queue: str) -> int | None:
     """
-    True when no message waits in a queue of a Redis broker.
+    How many messages wait in a queue of a Redis broker; None for other brokers.
 
     There a message is out of its queue as soon as a worker has it, and lost for an hour when that worker dies. Others
-    (AMQP) put it back by themselves: False.
+    (AMQP) put it back by themselves.
     """
     with producer_of(app) as producer:
-        channel = producer.channel
-        return bool(producer.connection.transport.driver_type == "redis" and channel._size(queue) == 0)
+        if producer.connection.transport.driver_type != "redis":
+            return None
+        return int(producer.channel._size(queue))
 
 
 def _connection(app: Any) -> Any:

@@ -9,12 +9,11 @@ from typing import Literal, NamedTuple
 from msgspec import Struct
 
 from taskcache.codec.envelope import unpack
-from taskcache.errors import Cancelled, ComputationLost, DispatchFailed, UntrustedValue
+from taskcache.errors import Cancelled, ComputationLost, UntrustedValue
 from taskcache.freshness import Verdict, judge
-from taskcache.launcher import MessageMissing
 from taskcache.protocol import scripts, stamps
 from taskcache.protocol.entry import EntryKey, is_of, new_token, read
-from taskcache.protocol.steps import Call, Calls, Inquire, Launch, Pause, Steps, Wait
+from taskcache.protocol.steps import Call, Calls, Launch, Steps, Wait
 from taskcache.settings import Settings
 
 Source = Literal["hit", "stale", "joined", "led", "inline"]
@@ -23,10 +22,6 @@ State = Literal["queued", "running", "retrying", "done", "failed", "lost", "canc
 
 # A stamp outlives the entries under it by the longest computation anyone should wait for.
 STAMP_MARGIN_MS = 3_600_000
-# A flight that is not there is asked for again this often, for a quarter of a lease: a living renewer re-asserts it.
-GRACE_STEP_S = 0.25
-# Waiters send a queued message again at growing distance, so that a long queue is not doubled every minute.
-LONGEST_RESEND_MS = 600_000
 _UNREADABLE = (
     "The worker sent something that this process cannot read. Give both the same secret (TASKCACHE_SECRET) "
     "and the same version of the code."
@@ -269,61 +264,6 @@ def end(
     return scripts.text(reply)  # type: ignore[return-value]  # the script's own words
 
 
-class Sighting(NamedTuple):
-    """What the last look at a waited flight showed."""
-
-    state: State
-    progress: bytes
-
-
-def watch(
-    errand: Errand, token: str, *, leads: bool, noticed: Callable[[Sighting], None], launches: bool
-) -> Steps[Ending]:
-    """Follow one flight until it ends: woken by its inbox, and looking by itself once per watchdog period."""
-    settings, key = errand.settings, errand.key
-    resend_ms, absent_s = settings.queued_ms, 0.0
-    tick_s = settings.watchdog_ms / 1000
-    heard: bytes | None = yield Pause(token, tick_s)
-    while not heard:
-        reply = yield from scripts.follow(
-            key.around(token),
-            token=token,
-            inbox=errand.inbox(),
-            queued_ms=settings.queued_ms,
-            resend_ms=resend_ms,
-            # Who cannot send must not take the turn of one who can: the message would be sent a minute later, or never.
-            sent=int(leads) if launches else -1,
-        )
-        word = scripts.text(reply[0])
-        if word == "ended":
-            return reply[1]
-        if word == "gone":
-            if absent_s >= settings.lease_ms / 4000:
-                return None
-            absent_s += GRACE_STEP_S
-            heard = yield Pause(token, GRACE_STEP_S)
-            continue
-        absent_s, leads = 0.0, False
-        sighting = Sighting(scripts.text(reply[1]), reply[2])  # type: ignore[arg-type]  # the script's own words
-        noticed(sighting)
-        if word == "resend" and launches:
-            resend_ms = min(resend_ms * 2, LONGEST_RESEND_MS)
-            # With the broker away the next turn comes, and the flight is still wanted.
-            with suppress(DispatchFailed):
-                yield Launch(token)
-        if sighting.state != "running" and launches:
-            reason: BaseException | None = yield Inquire(token)
-            if isinstance(reason, MessageMissing):
-                # A retry's message is not in the queue either: it waits in its worker for its time.
-                if sighting.state == "queued":
-                    with suppress(DispatchFailed):
-                        yield Launch(token)
-            elif reason is not None:
-                yield from end(errand, token, owner="", envelope=errand.failure(reason, token), ttl_ms=0)
-        heard = yield Pause(token, tick_s)
-    return heard
-
-
 def attend(errand: Errand, token: str) -> Steps[Landing]:
     """Wait for a flight that somebody else began, and start nothing when it is gone."""
     ending = yield from _ended(errand, token, leads=False)
@@ -386,8 +326,12 @@ def begin(errand: Errand, token: str, *, owner: str, inline: bool) -> Steps[Clai
     return Claim(word)  # type: ignore[arg-type]  # the script's own words
 
 
-def yield_back(errand: Errand, token: str, *, owner: str, in_ms: int) -> Steps[bool]:
-    """Give a claimed flight back for a retry in `in_ms`, before the retry message is sent: a fast worker must find it."""
+def yield_back(errand: Errand, token: str, *, owner: str, in_ms: int, resend_ms: int | None = None) -> Steps[bool]:
+    """
+    Give a claimed flight back for a retry in `in_ms`, before the retry message is sent: a fast worker must find it.
+
+    When nobody has begun it `resend_ms` after that, a waiter sends a message.
+    """
     settings = errand.settings
     reply = yield from scripts.release(
         errand.key.around(token)[:2],
@@ -395,6 +339,6 @@ def yield_back(errand: Errand, token: str, *, owner: str, in_ms: int) -> Steps[b
         owner=owner,
         in_ms=in_ms,
         queued_ms=settings.queued_ms,
-        resend_ms=settings.unsent_ms,
+        resend_ms=settings.unsent_ms if resend_ms is None else resend_ms,
     )
     return scripts.text(reply) == "released"

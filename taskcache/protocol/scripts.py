@@ -103,7 +103,7 @@ def publish(
 def follow(
     keys: tuple[bytes, bytes, bytes], *, token: str, inbox: str, queued_ms: int, resend_ms: int, sent: int
 ) -> Steps[Reply]:
-    """Ask how a waited flight is doing, and keep a queued one alive."""
+    """Ask how a waited flight is doing and how long its lease lasts, and keep a queued one alive."""
     reply: Reply = yield Call("follow", keys, (token, inbox, queued_ms, resend_ms, sent))
     return reply
 

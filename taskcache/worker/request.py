@@ -31,6 +31,8 @@ from taskcache.worker.leases import renewer_of
 # Who is told why a message ended: all of its calls, or those of them that have begun.
 ALL: Final = "all"
 RUNNING: Final = "running"
+# The broker may give a message to a worker that stops coldly for as long as that worker's last question lasts, a second.
+LAST_MESSAGE_MS = 1_500
 
 
 def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:
@@ -168,9 +170,10 @@ class FlightRequest(Request):
             self._tell(Revoked(f"{self.name} was revoked while it ran; call again to start a new computation."))
 
     def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
-        """End a task whose message the broker will deliver again, because the connection to it was lost."""
+        """End a task because the broker was lost, which delivers its message again, or because this worker stops coldly."""
         super().cancel(pool, signal, emit_retry)
-        self._give_back()
+        # Acknowledged before it began, it is delivered by nobody but those who wait for it.
+        self._give_back(None if self.task.acks_late else LAST_MESSAGE_MS)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         if not soft:
@@ -196,13 +199,16 @@ class FlightRequest(Request):
             )
         return gone
 
-    def _give_back(self) -> None:
+    def _give_back(self, resend_ms: int | None = None) -> None:
         """The message comes again: whoever receives it finds flights that it can claim at once."""
         if not self.leases:
             return
         with suppress(NoServer):
             together.run(
-                [yield_back(errand, token, owner=self._owner, in_ms=0) for errand, token in self._running()],
+                [
+                    yield_back(errand, token, owner=self._owner, in_ms=0, resend_ms=resend_ms)
+                    for errand, token in self._running()
+                ],
                 self._server,
             )
 

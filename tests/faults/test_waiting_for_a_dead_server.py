@@ -8,8 +8,9 @@ from taskcache import Cache
 from taskcache.drivers.inbox import OPEN_S, Inbox
 from taskcache.drivers.topology import Server
 from taskcache.invocation import Invocation
-from taskcache.protocol.flight import Ending, Sighting
+from taskcache.protocol.flight import Ending
 from taskcache.protocol.steps import Wait
+from taskcache.protocol.watch import Sighting
 from tests.nodes.proxy import FaultProxy
 
 

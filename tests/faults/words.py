@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
 # Short, so that a row that has to wait for a lease does not take long; the library's own default is 5 s.
-LEASE_S: Final = 2.0
+LEASE_S: Final = float(os.environ.get("FAULTS_LEASE", "2"))
 BRIEF_LEASE_S: Final = 1.0
 
 

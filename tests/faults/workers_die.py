@@ -132,9 +132,9 @@ def worker_stopped_warmly(play: Play) -> None:
     wait_until(lambda: not worker.is_running, "the worker to end", LONG_S)
 
 
-@row("worker stopped coldly (SIGQUIT) while it computes", at_most=2, within_s=18)
+@row("worker stopped coldly (SIGQUIT) while it computes", at_most=2, within_s=14)
 def worker_stopped_coldly(play: Play) -> None:
-    """Taken over when the main process is gone; a message that the dying worker swallows is sent again after ten seconds."""
+    """It gives the flight back as it ends, and a waiter sends the message again; one that is swallowed, ten seconds later."""
     worker = play.worker()
     play.ask("held")
     play.begun()
@@ -144,6 +144,26 @@ def worker_stopped_coldly(play: Play) -> None:
     play.open()
     play.answered(80)
     wait_until(lambda: not worker.is_running, "the worker to end", LONG_S)
+
+
+@row(
+    "worker stopped coldly (SIGQUIT) as soon as the body runs",
+    at_most=2,
+    within_s=14,
+    without_celery="(as above)",
+)
+def worker_stopped_coldly_at_once(play: Play) -> None:
+    """The same, before the caller has reported that its first message was sent: that report puts nothing off."""
+    workers = [play.worker(), play.worker(more=1)]
+    play.ask("held")
+    play.begun()
+    [pid] = play.pids()
+    victim = next(each for each in workers if pid in [process.pid for process in each.pool_processes()])
+    with play.fault():
+        victim.send(signal.SIGQUIT)
+    play.open()
+    play.answered(80)
+    wait_until(lambda: not victim.is_running, "the worker to end", LONG_S)
 
 
 @row("main process of a prefork worker SIGKILLed, its children left", at_most=2, within_s=TAKEOVER_S)

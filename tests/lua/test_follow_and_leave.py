@@ -13,19 +13,21 @@ def test_a_running_flight_is_flying(flights: Flights) -> None:
     flights.run("renew", owner="me", progress="half")
     flights.client.pexpire(flights.key.flight, 1_000)
 
-    assert ["flying", "running", "half"] == flights.run("follow", inbox="inbox-b")
+    *told, left_ms = flights.run("follow", inbox="inbox-b")
+
+    assert ["flying", "running", "half"] == told
     assert "1" == flights.flight()["w:inbox-b"]
-    assert flights.lease_ms() <= 1_000
+    assert 0 < flights.lease_ms() <= int(left_ms) <= 1_000
 
 
 def test_a_waiter_keeps_a_queued_flight_alive(flights: Flights) -> None:
     """Its lease means that somebody still wants it; it is never shortened."""
     flights.run("elect", lease_ms=LEASE_MS)
-    flights.run("follow", inbox="inbox-b")
+    told = flights.run("follow", inbox="inbox-b")
     extended = flights.lease_ms()
     flights.run("follow", inbox="inbox-b", queued_ms=1_000)
 
-    assert LEASE_MS < extended <= QUEUED_MS
+    assert LEASE_MS < extended <= int(told[3]) <= QUEUED_MS
     assert flights.lease_ms() > LEASE_MS
 
 
@@ -33,8 +35,28 @@ def test_the_leader_reports_that_the_message_was_sent(flights: Flights) -> None:
     """From then on it is sent again only after a long time."""
     flights.run("elect", resend_ms=0)
 
-    assert ["flying", "queued", ""] == flights.run("follow", inbox="inbox-a", sent=1, resend_ms=60_000)
-    assert ["flying", "queued", ""] == flights.run("follow", inbox="inbox-b")
+    assert ["flying", "queued", ""] == flights.run("follow", inbox="inbox-a", sent=1, resend_ms=60_000)[:3]
+    assert ["flying", "queued", ""] == flights.run("follow", inbox="inbox-b")[:3]
+
+
+def test_a_late_report_does_not_put_off_what_was_given_back(flights: Flights) -> None:
+    """The message was sent, claimed and given back before the leader looked: the next one is due as its worker said."""
+    flights.run("elect", resend_ms=0)
+    flights.run("claim", owner="me")
+    flights.run("release", owner="me", in_ms=0, resend_ms=0)
+
+    assert "resend" == flights.run("follow", inbox="inbox-a", sent=1, resend_ms=60_000)[0]
+
+
+def test_a_late_report_does_not_hasten_a_retry(flights: Flights) -> None:
+    """Nothing is sent before the retry's own time."""
+    flights.run("elect", resend_ms=0)
+    flights.run("claim", owner="me")
+    flights.run("release", owner="me", in_ms=60_000, resend_ms=5_000)
+    before = flights.flight()["resend_at"]
+
+    assert "flying" == flights.run("follow", inbox="inbox-a", sent=1, resend_ms=1_000)[0]
+    assert before == flights.flight()["resend_at"]
 
 
 def test_one_waiter_sends_an_overdue_message_again(flights: Flights) -> None:
@@ -66,7 +88,7 @@ def test_a_retired_flight_is_followed_where_it_is(flights: Flights) -> None:
     flights.run("elect", owner="me")
     flights.run("elect", token=T2, owner="you", stamps=S2, outdated=T1)
 
-    assert ["flying", "running", ""] == flights.run("follow", inbox="inbox-b")
+    assert ["flying", "running", ""] == flights.run("follow", inbox="inbox-b")[:3]
     assert ("1", None) == (flights.flight(T1)["w:inbox-b"], flights.flight().get("w:inbox-b"))
 
 

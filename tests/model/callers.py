@@ -19,6 +19,7 @@ from tests.model.state import (
     LEADING,
     LEAVING,
     LOOK,
+    MISSING,
     NOBODY,
     READING,
     REFRESHING,
@@ -204,10 +205,22 @@ def _follow(world: World, state: State, index: int, caller: Caller) -> Moves:
         yield f"C{index} notes its inbox at T{token}", False, state._replace(store=store)
     if reply == "waiting" and not world.rules.never_resend and _is_unsent(state, token):
         yield f"C{index} sends T{token} again", False, with_message(state, Message(token))
+    missing = world.spend(state, "missing") if reply == "waiting" else None
+    if missing is not None:
+        asked = with_caller(missing, index, caller._replace(step=MISSING))
+        yield f"C{index} finds T{token} unclaimed, and is told that its message is missing", True, asked
     yield from _die(world, state, index, "waiting")
     leaving = world.spend(state, "leave")
     if leaving is not None:
         yield from _decide_to_leave(leaving, index, caller)
+
+
+def _send_missing(world: World, state: State, index: int, caller: Caller) -> Moves:
+    """Send the message again, whatever has become of the flight since it was asked about, and of the other copies."""
+    following = with_caller(state, index, caller._replace(step=FOLLOWING))
+    sent = with_message(following, Message(caller.token))
+    yield f"C{index} sends the missing T{caller.token}", False, sent
+    yield from _die(world, state, index, "asking the broker")
 
 
 def _is_unsent(state: State, token: int) -> bool:
@@ -225,7 +238,7 @@ def _decide_to_leave(state: State, index: int, caller: Caller) -> Moves:
 def _leave(world: World, state: State, index: int, caller: Caller) -> Moves:
     token = caller.token
     neighbours = any(
-        other.step == FOLLOWING and other.token == token and place != index
+        other.step in (FOLLOWING, MISSING) and other.token == token and place != index
         for place, other in enumerate(state.callers)
         if world.run.one_process
     )
@@ -290,6 +303,7 @@ _STEPS: dict[str, Callable[[World, State, int, Caller], Moves]] = {
     REFRESHING: _refresh,
     FOLLOWING: _follow,
     LEAVING: _leave,
+    MISSING: _send_missing,
     REVOKING: _revoke,
     COMPUTING: _compute,
 }

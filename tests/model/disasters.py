@@ -8,6 +8,7 @@ from tests.model.state import (
     FOLLOWING,
     IDLE,
     LEADING,
+    MISSING,
     NOBODY,
     QUEUED,
     RUNNING,
@@ -29,7 +30,7 @@ from tests.model.world import Moves, World
 def clock_moves(world: World, state: State) -> Moves:
     """End leases and outcomes: freely where nobody holds or waits, else as the fault `pause`."""
     store = state.store
-    waited = {caller.token for caller in state.callers if caller.step in (LEADING, FOLLOWING)}
+    waited = {caller.token for caller in state.callers if caller.step in (LEADING, FOLLOWING, MISSING)}
     # An outcome lingers for seconds; main processes hear of their children within milliseconds.
     asked = waited | {main.token for main in state.mains}
     flights = store.retired if store.flight is None else (store.flight, *store.retired)
@@ -110,7 +111,7 @@ def _broker_moves(world: World, state: State) -> Moves:
     if spent is not None:
         known = {message.token for message in state.messages}
         known.update(worker.token for worker in state.workers if worker.step != IDLE)
-        known.update(caller.token for caller in state.callers if caller.step == FOLLOWING)
+        known.update(caller.token for caller in state.callers if caller.step in (FOLLOWING, MISSING))
         for token in sorted(known):
             if sum(message.token == token for message in state.messages) < 2:
                 yield f"the broker delivers T{token} again", True, with_message(spent, Message(token))

@@ -34,6 +34,8 @@ SMALL = (
     Run("2c0w cached forget crash_caller", workers=0, budget={"forget": 1, "crash_caller": 1}, computing=2),
     Run("3c0w cached bump lost_reply", 3, 0, {"bump": 1, "lost_reply": 1}, lifetimes=LIFETIMES, computing=3),
     Run("1c1w revoke retry", 1, 1, {"revoke": 1, "retry": 1}),
+    _run("2c2w forget missing", "forget", "missing"),
+    _run("1c2w forget missing retry", "forget", "missing", "retry", callers=1),
 )
 
 # The runs of PROTOCOL.md section 7 that are not among the small ones.
@@ -129,6 +131,28 @@ BEYOND = (
     Run("3c0w cached leave forget crash_caller", 3, 0, {"leave": 1, "forget": 1, "crash_caller": 1}, computing=3),
     Run("4c0w cached bump forget", 4, 0, {"bump": 1, "forget": 1}, computing=4),
     Run("2c2w cached and queued, bump crash_caller", 2, 2, {"bump": 1, "crash_caller": 1}, computing=1),
+    # A message that is said to be missing: delivered twice while its flight is queued, running, retrying, or over.
+    Run("2c2w forget missing2", budget={"forget": 1, "missing": 2}),
+    _run("2c2w bump missing", "bump", "missing"),
+    _run("2c2w forget missing retry", "forget", "missing", "retry"),
+    Run("1c2w bump missing retry, arguments from before", 1, 2, {"bump": 1, "missing": 1, "retry": 1}, retry_args=True),
+    _run("2c2w forget missing crash_worker", "forget", "missing", "crash_worker"),
+    _run("2c1w forget missing pause", "forget", "missing", "pause", workers=1),
+    _run("2c2w forget missing fail", "forget", "missing", "fail"),
+    _run("2c2w leave forget missing", "leave", "forget", "missing"),
+    Run("2c1w leave missing, one inbox", workers=1, budget={"leave": 1, "missing": 1}, one_process=True),
+    Run("2c2w forget missing ttl", budget={"forget": 1, "missing": 1}, lifetimes=LIFETIMES),
+    Run("2c2w forget missing, main apart", budget={"forget": 1, "missing": 1}, apart=True),
+    Run(
+        "1c2w missing crash_child, main apart, acks late",
+        1,
+        2,
+        {"missing": 1, "crash_child": 1},
+        apart=True,
+        acks_late=True,
+    ),
+    _run("1c2w revoke missing retry", "revoke", "missing", "retry", callers=1),
+    _run("2c1w forget missing empty", "forget", "missing", "empty", workers=1),
 )
 
 RUNS = (*SMALL, *FIRST, *BEYOND)
@@ -157,6 +181,7 @@ HOLES = (
     _hole("H6 missing stores, slot emptied", "I4/I5", Rules(missing_stores=True), "forget", "empty_slot"),
     _hole("H7 missing stores", "I4/I5", Rules(missing_stores=True), "forget", "pause"),
     _hole("H8 reuse a token", "I2", Rules(reuse_token=True), "dup", "pause", workers=2),
+    _hole("H8 reuse a token, missing message", "I2", Rules(reuse_token=True), "missing", "pause", workers=2),
     _hole("H9 never resend, leader dies", "I3", Rules(never_resend=True), "crash_caller"),
     _hole("H9 never resend, message lost", "I3", Rules(never_resend=True), "lose_message", callers=1),
     _hole(

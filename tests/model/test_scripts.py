@@ -163,6 +163,8 @@ class Walk:
         word, _, self.store = scripts.follow(self.store, token=token, inbox=inbox)
         reply = self.server.run("follow", token, inbox=inbox, sent=self.any.choice((-1, 0, 1)))
         if reply[0] in (b"flying", b"resend"):
+            # The model has no clock; that the reply tells the lease's own time is looked at here.
+            assert 0 < int(reply[3]) <= LEASE_MS
             return word, b"flying" if reply[1] == b"running" else b"waiting"
         return word, reply[0]
 

@@ -9,8 +9,9 @@ from taskcache.computing import new_owner
 from taskcache.drivers.renewer import Lease, Renewer
 from taskcache.errors import Cancelled, DispatchFailed, NoServer
 from taskcache.launcher import MessageMissing
-from taskcache.protocol.flight import Landing, Lead, attend, begin, depart, obtain, watch
+from taskcache.protocol.flight import Landing, Lead, attend, begin, depart, obtain
 from taskcache.protocol.steps import Inquire, Launch, Pause, Wait
+from taskcache.protocol.watch import watch
 from tests.races.bodies import compute
 from tests.races.fibers import Actions, Body, Fiber
 from tests.races.moves import Move

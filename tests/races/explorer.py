@@ -17,7 +17,7 @@ from tests.races.truth import Violation
 
 FAULTS = (
     *("pause", "evict", "expire", "empty", "lose_message", "dup", "crash_process", "crash_worker", "crash_child"),
-    *("lost_reply", "away", "refuse", "interrupt", "twice", "fail", "retry", "reject", "leave", "inline"),
+    *("late", "lost_reply", "away", "refuse", "interrupt", "twice", "fail", "retry", "reject", "leave", "inline"),
 )
 MOVES = 160
 # How many rounds everybody gets to end after the last fault; the longest seen needs about 60.

@@ -28,8 +28,10 @@ from tests.races.workers import Worker
 # Two keys of one function; one of them has a tag besides.
 KEYS = {"f:a": (), "f:b": ("t",)}
 LABEL, TAG = "f", "t"
-# No lease of a run ends by itself: time passes when the explorer says so, so that a run is repeated exactly.
-SETTINGS = Settings(name="race", lease_ms=12_000)
+# No lease of a run ends by itself: time passes when the explorer says so, so that a run is repeated exactly. A look
+# that shows a lease as overdue is a move too, and with so long a period it is the last look before the lease is over.
+SETTINGS = Settings(name="race", lease_ms=12_000, watchdog_ms=11_000)
+OVERDUE_MS = 6_000
 
 
 class Fleet:
@@ -333,6 +335,9 @@ class Fleet:
             name = self._spoken(key)
             if isinstance(held, dict) and held[b"state"] != b"running" and held.get(b"resend_at") != b"0":
                 yield Move(f"time for {name} to be sent again", 0.3, partial(self._is_due, key))
+            if isinstance(held, dict) and held[b"state"] == b"running":
+                overdue = partial(self._is_overdue, key)
+                yield from self.fault("late", f"{name} is not renewed in time", overdue)
             if isinstance(held, dict) or ":outcome:" in name:
                 yield from self.fault("pause", f"{name} lapses", partial(self.lapse, key))
             else:
@@ -350,6 +355,9 @@ class Fleet:
     def _is_due(self, key: bytes) -> None:
         self.client.hset(key, mapping={"resend_at": 0, "due_ms": 0})
         self.dirty, self.seen = True, None
+
+    def _is_overdue(self, key: bytes) -> None:
+        self.client.pexpire(key, OVERDUE_MS)
 
     def _spoken(self, key: bytes) -> str:
         """A key with its token as it is named here."""

@@ -13,11 +13,14 @@ import threading
 from typing import Any
 
 import redis
+from msgspec.structs import replace
 
 from taskcache.drivers.keeper import Keeper
 from taskcache.drivers.topology import Server
-from taskcache.protocol.flight import attend, obtain, watch
+from taskcache.protocol.flight import attend, obtain
 from taskcache.protocol.steps import Call, Launch, Pause, Wait
+from taskcache.protocol.watch import watch
+from taskcache.settings import Settings
 from tests.nodes.waiting import wait_until
 from tests.races.explorer import tell
 from tests.races.fleet import Fleet
@@ -96,7 +99,8 @@ def test_a_caller_of_a_process_that_polls_already_can_send(client: redis.Redis, 
     server = Server(redis_url)
     keeper, sends = Keeper(server, 1.0), Sends()
     heard: list[Any] = []
-    errand = fleet.errand(KEY, keeper.inbox(), "")
+    # Here time does pass.
+    errand = replace(fleet.errand(KEY, keeper.inbox(), ""), settings=Settings())
     assert wait == done(fleet, attend(errand, wait.token))
     keeper.follow(errand, wait, None, heard.append, lambda sighting: None)
     due(fleet, wait)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from taskcache import Cache, ComputationLost, NotReady, Result, calling
 from taskcache.codec.sealing import Codec
 from taskcache.protocol.entry import new_token, token_bytes
-from taskcache.protocol.flight import Sighting
+from taskcache.protocol.watch import Sighting
 from taskcache.settings import Settings
 from tests.nodes.server import ValkeyNode
 from tests.nodes.waiting import stays, wait_until

@@ -8,12 +8,16 @@ import pytest
 
 from taskcache.errors import ComputationLost, DispatchFailed, UnknownTask
 from taskcache.launcher import MessageMissing
-from taskcache.protocol.flight import Landing, Sighting, attend, watch
+from taskcache.protocol.flight import Landing, attend
 from taskcache.protocol.scripts import SCRIPTS
 from taskcache.protocol.steps import Inquire, Launch, Pause, Wait
+from taskcache.protocol.watch import Sighting, watch
+from taskcache.settings import Settings
 from tests.steps.hand import KEY, NEW, OLD, T1, Hand, entry, errand
 
-RUNNING, QUEUED, RESEND = [b"flying", b"running", b""], [b"flying", b"queued", b""], [b"resend", b"queued", b""]
+RUNNING, QUEUED = [b"flying", b"running", b"", b"4900"], [b"flying", b"queued", b"", b"60000"]
+RESEND = [b"resend", b"queued", b"", b"60000"]
+LEASE_MS = Settings().lease_ms
 
 
 class Watched:
@@ -55,7 +59,7 @@ def test_an_outcome_ends_it(outcome: bytes) -> None:
 def test_a_running_flight_is_noticed_and_waited_for() -> None:
     """State and progress go to who shows them."""
     watched = Watched()
-    watched.hand.answer(None, [b"flying", b"running", b"half"])
+    watched.hand.answer(None, [b"flying", b"running", b"half", b"4900"])
 
     assert ([Sighting("running", b"half")], Pause(T1, 1.0)) == (watched.seen, watched.hand.now)
 
@@ -72,6 +76,64 @@ def test_a_flight_that_is_gone_has_a_grace() -> None:
             hand.answer(None)
 
     assert (None, 6) == (hand.result, looks)
+
+
+def overdue(left_ms: int) -> list[bytes]:
+    """A running flight that nobody renews."""
+    return [b"flying", b"running", b"", str(left_ms).encode()]
+
+
+def test_a_flight_that_nobody_renews_is_looked_at_when_its_lease_is_over() -> None:
+    """Gone then, it is dead: there is nobody to bring it back, so no grace is given."""
+    hand = Watched().hand.answer(None, overdue(700))
+    paused = hand.now
+    hand.answer(None, [b"gone"])
+
+    assert (Pause(T1, 0.8), True, None) == (paused, hand.is_done, hand.result)
+
+
+def test_its_last_look_but_one_is_not_late() -> None:
+    """With more than a period left it is looked at in the middle, so that the last pause begins from what was seen."""
+    hand = Watched().hand.answer(None, overdue(1_500))
+    assert Pause(T1, 0.8) == hand.now
+    hand.answer(None, [b"gone"])
+
+    assert Pause(T1, 0.25) == hand.now
+
+
+@pytest.mark.parametrize("left_ms", [LEASE_MS, 3_100, 2_500, -1])
+def test_a_lease_that_is_far_from_its_end_changes_nothing(left_ms: int) -> None:
+    """It is looked at once a period, and gone before its time it has its grace: a server may have lost it."""
+    hand = Watched().hand.answer(None, overdue(left_ms))
+    assert Pause(T1, 1.0) == hand.now
+    hand.answer(None, [b"gone"])
+
+    assert Pause(T1, 0.25) == hand.now
+
+
+def test_a_short_lease_that_is_renewed_is_looked_at_as_seldom() -> None:
+    """Of a lease of a second there is always less than a period left; what counts is how many renewals are missing."""
+    brief = errand(settings=Settings(lease_ms=1_000))
+    hand = Hand(watch(brief, T1, leads=False, noticed=lambda sighting: None, launches=False))
+    hand.answer(None, overdue(800))
+
+    assert Pause(T1, 1.0) == hand.now
+
+
+def test_a_renewal_before_the_lease_is_over_saves_the_flight() -> None:
+    """A worker that was held up: what was seen before counts no more."""
+    hand = Watched().hand.answer(None, overdue(300), None, RUNNING)
+    assert Pause(T1, 1.0) == hand.now
+    hand.answer(None, [b"gone"])
+
+    assert Pause(T1, 0.25) == hand.now
+
+
+def test_a_wake_up_before_the_lease_is_over_proves_nothing() -> None:
+    """Woken by a new connection, maybe to a server that came back empty, it has not seen the lease end."""
+    hand = Watched().hand.answer(None, overdue(300), b"", [b"gone"])
+
+    assert Pause(T1, 0.25) == hand.now
 
 
 def test_a_flight_that_came_back_is_waited_for_as_before() -> None:
@@ -155,9 +217,19 @@ def test_a_message_that_is_missing_is_sent_again() -> None:
 
 def test_the_message_of_a_retry_is_not_missed() -> None:
     """It waits in its worker for its time, and sent again it would come too early."""
-    hand = Watched(launches=True).hand.answer(None, [b"flying", b"retrying", b""], MessageMissing())
+    hand = Watched(launches=True).hand.answer(None, [b"flying", b"retrying", b"", b"500"], MessageMissing())
 
     assert Pause(T1, 1.0) == hand.now
+
+
+def test_what_was_given_back_and_sent_again_may_be_missing_too() -> None:
+    """A dying worker swallowed what a waiter had sent; once it runs, the next message is a retry's own again."""
+    given_back, resend = [b"flying", b"retrying", b"", b"500"], [b"resend", b"retrying", b"", b"500"]
+    hand = Watched(launches=True).hand.answer(None, resend, None, None, None, given_back, MessageMissing())
+    launched = hand.now
+    hand.answer(None, None, RUNNING, None, given_back, MessageMissing())
+
+    assert (Launch(T1), Pause(T1, 1.0)) == (launched, hand.now)
 
 
 def test_a_reason_ends_the_flight_for_everybody() -> None:
