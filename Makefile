@@ -4,11 +4,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # More words for pytest: make test ARGS="-k follower -x"
 ARGS ?=
-# How often `make races` repeats itself.
+# How often `make races` and `make steady` repeat themselves.
 TIMES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint bench faults races soak docs all-pythons clean
+.PHONY: help demo test check lint bench faults races soak steady docs all-pythons clean
 
 help: ## show these targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -41,6 +41,9 @@ soak: $(VENV)/.installed ## minutes of mixed load while things die; ARGS="--minu
 
 faults-test: $(VENV)/.installed ## every row of the fault matrix, in every pool: five minutes
 	TASKCACHE_FAULTS=all $(BIN)/python -m pytest tests/faults -n 2 --dist worksteal $(ARGS)
+
+steady: $(VENV)/.installed ## races and faults, TIMES times over, each in another order: four minutes a time; stops at the first flake
+	PYTHON=$(BIN)/python tests/steady $(TIMES) $(ARGS)
 
 bench-quick: $(VENV)/.bench ## the same, noisier, within two minutes
 	$(BIN)/python -m tests.bench --quick $(ARGS)
