@@ -140,6 +140,7 @@ class Invocation(Struct, eq=False):
             usable=self.usable,
             opened=self.opened,
             failure=self.failure,
+            has_stamps_beside=not station.server.is_cluster,
         )
 
 

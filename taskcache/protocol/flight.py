@@ -80,6 +80,8 @@ class Errand(Struct, frozen=True):
     opened: Callable[[bytes, str], tuple[Landing, Extra]]
     # Seals an error for everybody who waits.
     failure: Callable[[BaseException, str], bytes]
+    # A script can read the stamps: everywhere but in a Cluster, whose slots keep them apart from the entry.
+    has_stamps_beside: bool = False
 
     @property
     def stamp_lifetime_ms(self) -> int:
@@ -305,11 +307,24 @@ class Claim(NamedTuple):
 
 def begin(errand: Errand, token: str, *, owner: str, inline: bool) -> Steps[Claim]:
     """Claim a flight for computing: the stamps are read first, and those of an earlier attempt win over them."""
+    if errand.has_stamps_beside:
+        claimed = yield from _claim(errand, token, owner, inline, b"", errand.stamps)
+        if claimed is not None:
+            return claimed
     current = yield from read(errand.stamps)
     held = yield from stamps.ensure(errand.stamps, current, errand.stamp_lifetime_ms)
+    claimed = yield from _claim(errand, token, owner, inline, held)
+    assert claimed is not None
+    return claimed
+
+
+def _claim(
+    errand: Errand, token: str, owner: str, inline: bool, held: bytes, beside: tuple[bytes, ...] = ()
+) -> Steps[Claim | None]:
+    """Ask for a flight; None when a stamp that the script should read is not there."""
     claim = scripts.as_call(
         scripts.claim(
-            errand.key.around(token),
+            (*errand.key.around(token), *beside),
             token=token,
             owner=owner,
             stamps=held,
@@ -319,6 +334,8 @@ def begin(errand: Errand, token: str, *, owner: str, inline: bool) -> Steps[Clai
     )
     *_, reply = yield Calls((*stamps.extensions(errand.stamps, errand.stamp_lifetime_ms), claim))
     word = scripts.text(reply[0])
+    if word == "unstamped":
+        return None
     if word == "run":
         return Claim("run", reply[1], int(reply[2]))
     if word in ("taken", "early"):

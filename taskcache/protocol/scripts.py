@@ -19,6 +19,7 @@ class Script(Struct, frozen=True):
 
     name: str
     keys: tuple[str, ...]
+    rest: str
     args: tuple[tuple[str, str], ...]
     reply: str
     text: bytes
@@ -28,15 +29,22 @@ class Script(Struct, frozen=True):
 def _load(name: str) -> Script:
     source = files("taskcache.protocol").joinpath("lua").joinpath(f"{name}.lua").read_text(encoding="utf-8")
     header = dict(_HEADER.findall(source))
-    keys = tuple(header["KEYS"].split())
+    # The last word may be `name...`: as many more keys as the caller gives, in a table.
+    *keys, last = header["KEYS"].split()
+    rest = last.removesuffix("...") if last.endswith("...") else ""
+    keys += [] if rest else [last]
     args = tuple((word.partition(":")[0], word.partition(":")[2] or "str") for word in header["ARGS"].split())
     bound = [f"local {key}=KEYS[{place}]" for place, key in enumerate(keys, 1)]
+    if rest:
+        bound.append(f"local {rest}={{unpack(KEYS,{len(keys) + 1})}}")
     for place, (arg, kind) in enumerate(args, 1):
         value = f"ARGV[{place}]"
         bound.append(f"local {arg}={f'tonumber({value})' if kind == 'int' else value}")
     # On the first line, so that the line numbers in a server's error are those of the file.
     text = (";".join(bound) + ";" + source).encode()
-    return Script(name, keys, args, header["REPLY"], text, hashlib.sha1(text, usedforsecurity=False).hexdigest())
+    return Script(
+        name, tuple(keys), rest, args, header["REPLY"], text, hashlib.sha1(text, usedforsecurity=False).hexdigest()
+    )
 
 
 SCRIPTS = {name: _load(name) for name in ("elect", "claim", "renew", "release", "publish", "follow", "forget", "leave")}
@@ -62,9 +70,13 @@ def elect(
 
 
 def claim(
-    keys: tuple[bytes, bytes, bytes], *, token: str, owner: str, stamps: bytes, lease_ms: int, inline: int
+    keys: tuple[bytes, ...], *, token: str, owner: str, stamps: bytes, lease_ms: int, inline: int
 ) -> Steps[Reply]:
-    """Begin the computation of a flight, unless somebody else has or it is over."""
+    """
+    Begin the computation of a flight, unless somebody else has or it is over.
+
+    The first three keys are the flight's; with empty `stamps` the script reads those of the other keys by itself.
+    """
     reply: Reply = yield Call("claim", keys, (token, owner, stamps, lease_ms, inline))
     return reply
 

@@ -27,7 +27,7 @@ class Flights:
         self.client = client
         self.key = key
 
-    def run(self, name: str, *, token: str = T1, **given: Any) -> Any:
+    def run(self, name: str, *, token: str = T1, beside: tuple[str, ...] = (), **given: Any) -> Any:
         """Run a script; arrays of one and plain replies are given as they are, decoded."""
         script = SCRIPTS[name]
         about = given.pop("outdated", "-") if name == "elect" else token
@@ -62,10 +62,11 @@ class Flights:
         unknown = set(given) - {arg for arg, _ in script.args}
         assert not unknown, f"{name} takes no {unknown}"
         args |= given
+        places: tuple[Any, ...] = (*(keys[key] for key in script.keys), *beside)
         reply: Any = self.client.eval(
             script.text.decode(),
-            len(script.keys),
-            *(keys[key] for key in script.keys),
+            len(places),
+            *places,
             *(args[arg] for arg, _ in script.args),
         )
         return _text(reply)

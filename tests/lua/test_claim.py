@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from tests.lua.flights import LEASE_MS, QUEUED_MS, S1, S2, T1, T2, Flights
 
 
@@ -113,3 +117,29 @@ def test_only_the_owner_releases(flights: Flights) -> None:
 def test_releasing_nothing_is_refused(flights: Flights) -> None:
     """A flight that is gone is not brought back by its retry."""
     assert ("refused", {}) == (flights.run("release", owner="worker"), flights.flight())
+
+
+def test_a_claim_reads_the_stamps_beside_it(flights: Flights) -> None:
+    """Where one script reaches them, they are read at the moment of the claim."""
+    flights.client.set("fn", S1, ex=60)
+    flights.client.set("tag", S2, ex=60)
+    flights.run("elect")
+
+    assert ["run", (S1 + S2).decode()] == flights.run("claim", owner="worker", stamps=b"", beside=("fn", "tag"))[:2]
+    assert (S1 + S2).decode() == flights.flight()["stamps"]
+
+
+@pytest.mark.parametrize("written", [None, b"short", b"of thirteen b", ["a list"]])
+def test_a_claim_without_its_stamps_begins_nothing(flights: Flights, written: Any) -> None:
+    """One is missing, or nobody of us wrote it: the claim says so and leaves the flight as it was."""
+    flights.client.set("fn", S1, ex=60)
+    if isinstance(written, list):
+        flights.client.rpush("tag", *written)
+        flights.client.expire("tag", 60)
+    elif written is not None:
+        flights.client.set("tag", written, ex=60)
+    flights.run("elect", lease_ms=QUEUED_MS)
+
+    assert ["unstamped"] == flights.run("claim", owner="worker", stamps=b"", beside=("fn", "tag"))
+    assert "queued" == flights.flight()["state"]
+    assert "run" == flights.run("claim", owner="worker", stamps=S1 + S2)[0]

@@ -90,6 +90,8 @@ class Fleet:
             usable=invocation.usable,
             opened=invocation.opened,
             failure=invocation.failure,
+            # Not for the first key, as it would be in a Cluster: its workers read the stamps before they claim.
+            has_stamps_beside=key != next(iter(self.invocations)),
         )
 
     def renewer(self) -> Beating:

@@ -1,6 +1,7 @@
--- KEYS flight retired outcome
+-- KEYS flight retired outcome beside...
 -- ARGS token owner stamps lease_ms:int inline:int
--- REPLY run stamps now_ms | ended | superseded | gone | taken left_ms | early left_ms
+-- REPLY run stamps now_ms | ended | superseded | gone | taken left_ms | early left_ms | unstamped
+-- `beside` are the keys of the stamps, where a script can read them: not in a Cluster, whose slots keep them apart.
 if redis.call('EXISTS', outcome) == 1 then return {'ended'} end
 local live = redis.call('HGET', flight, 'token')
 local at = live == token and flight or retired
@@ -16,6 +17,13 @@ local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 if inline == 1 and now_ms < due_ms then
   return {'early', tostring(due_ms - now_ms)}
+end
+if stamps == '' then
+  for _, key in ipairs(beside) do
+    local one = redis.pcall('GET', key)
+    if type(one) ~= 'string' or #one ~= 12 then return {'unstamped'} end
+    stamps = stamps .. one
+  end
 end
 -- A second attempt keeps the first one's stamps: its arguments may come from work done before an invalidation.
 redis.call('HSETNX', at, 'stamps', stamps)
