@@ -7,8 +7,13 @@ reconnects, no threads. What a cache adds to it is its price.
 
 from __future__ import annotations
 
+import asyncio
 import socket
+from collections import deque
 from collections.abc import Sequence
+from typing import Any
+
+import hiredis
 
 BUFFER_BYTES = 65_536
 
@@ -59,6 +64,41 @@ class RawSocket:
     def close(self) -> None:
         """Close the connection."""
         self._socket.close()
+
+
+class RawProtocol(asyncio.Protocol):
+    """The same on an event loop: bytes out, hiredis in, a future for each reply; errors and timeouts do not exist."""
+
+    def __init__(self) -> None:
+        self._reader = hiredis.Reader()
+        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._transport: Any = None
+
+    @classmethod
+    async def open(cls, port: int, db: int) -> RawProtocol:
+        """Connect to a server on loopback."""
+        _, protocol = await asyncio.get_running_loop().create_connection(cls, "127.0.0.1", port)
+        await protocol.ask(b"SELECT %d\r\n" % db)
+        return protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def ask(self, packed: bytes) -> asyncio.Future[Any]:
+        """Send a packed command; the future gets its reply."""
+        reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting.append(reply)
+        self._transport.write(packed)
+        return reply
+
+    def data_received(self, data: bytes) -> None:
+        self._reader.feed(data)
+        while (reply := self._reader.gets()) is not False:
+            self._waiting.popleft().set_result(reply)
+
+    async def close(self) -> None:
+        """Close the connection."""
+        self._transport.close()
 
 
 def pack(command: bytes, keys: Sequence[bytes]) -> bytes:

@@ -9,9 +9,10 @@ from typing import Any
 
 import redis.asyncio
 
+from tests.bench.floor import RawProtocol, pack
 from tests.bench.functions import named_async, ours
 from tests.bench.goals import Outcome, beside, budget
-from tests.bench.ground import SMALL, Ground, pickled
+from tests.bench.ground import CACHE_DB, SMALL, Ground, pickled
 from tests.bench.measure import coroutine, rotate
 from tests.bench.peers import ASYNC_PEERS
 
@@ -47,6 +48,9 @@ def _measured(ground: Ground, loop: asyncio.AbstractEventLoop) -> Iterator[Outco
             asked[peer.text] = lambda number, decorated=decorated: decorated(number, "hello")  # type: ignore[misc]
             closers.append(lambda peer=peer, decorated=decorated: peer.close(decorated))  # type: ignore[misc]
     loop.run_until_complete(_filled(client, list(asked.values()), ground.scale.many))
+    floor = loop.run_until_complete(RawProtocol.open(ground.server.port, CACHE_DB))
+    closers.append(floor.close)
+    asked["floor"] = lambda number: floor.ask(pack(b"MGET", [b"raw:%d" % number, b"raw:0"]))
     asked["redis.asyncio"] = lambda number: client.get(b"raw:%d" % number)
     asked["redis.asyncio, pool of 50"] = lambda number: pooled.get(b"raw:%d" % number)
     try:
@@ -75,6 +79,8 @@ def _one_by_one(ground: Ground, loop: asyncio.AbstractEventLoop, asked: dict[str
     variants = {name: coroutine(loop, one(ask)) for name, ask in asked.items() if name != "redis.asyncio, pool of 50"}
     times = rotate(variants, ground.scale.rounds, ground.scale.batch_s)
     yield budget("async.hit", times.ratio("taskcache", "redis.asyncio"), seconds=times.medians())
+    yield beside("async hit / bare asyncio protocol: the floor", times.ratio("taskcache", "floor"))
+    yield beside("bare asyncio protocol: the floor / redis.asyncio GET", times.ratio("floor", "redis.asyncio"))
     for peer in ASYNC_PEERS:
         if peer.text in times.of:
             yield beside(f"async hit of {peer.text} / redis.asyncio GET", times.ratio(peer.text, "redis.asyncio"))
@@ -90,6 +96,7 @@ def _all_at_once(ground: Ground, loop: asyncio.AbstractEventLoop, asked: dict[st
     base = "redis.asyncio, pool of 50"
     seconds = {name: median / ground.scale.many for name, median in times.medians().items()}
     yield budget("async.many", times.speedup("taskcache", base), seconds=seconds)
+    yield beside("1000 coroutines, hits/s of the bare protocol / pool of 50", times.speedup("floor", base))
     for peer in ASYNC_PEERS:
         if peer.text in times.of:
             yield beside(f"1000 coroutines, hits/s of {peer.text} / pool of 50", times.speedup(peer.text, base))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import gc
+import sys
 import time
+import tracemalloc
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +17,8 @@ from tests.bench.ground import HOUR_S, SECRET, SMALL, Ground
 from tests.bench.measure import Spread, code, percentile, rotate
 from tests.bench.processes import PATIENCE_S, Program
 
+# What nobody can change, so that all callers may have the same.
+FROZEN = (42, "hello", 9.95, ("a", "b"))
 # Between two writes: long beside the staleness that is expected, so that each new value is seen before the next.
 PAUSE_S = 0.05
 
@@ -25,26 +30,33 @@ def nears(ground: Ground) -> Iterator[Outcome]:
         return
     yield from _hits(ground)
     yield _staleness(ground)
+    yield _size(ground)
 
 
 def _hits(ground: Ground) -> Iterator[Outcome]:
     with ours(ground) as cache:
         options: dict[str, Any] = {"near": True}
-        call = cache.cached(name="near", version=1, **options)(named("near", SMALL))
-        remembered = functools.lru_cache(maxsize=1024)(named("near", SMALL))
-        assert SMALL == call(42, "hello") == call(42, "hello") == remembered(42, "hello")
+        call = cache.cached(name="near", version=1, **options)(named("near", FROZEN))
+        # Every caller gets a dict of its own; lru_cache gives all of them the same one.
+        copied = cache.cached(name="copied", version=1, **options)(named("copied", SMALL))
+        remembered = functools.lru_cache(maxsize=1024)(named("near", FROZEN))
+        for _ in range(3):
+            assert (FROZEN, SMALL) == (call(42, "hello"), copied(42, "hello"))
+        assert remembered(42, "hello") == FROZEN
         variants = {
             "taskcache": code("call(42, 'hello')", call=call),
+            "a dict": code("call(42, 'hello')", call=copied),
             "lru_cache": code("call(42, 'hello')", call=remembered),
             "floor": code("call(42, 'hello')", call=_floor()),
             # It tells 1 from True, as ours has to.
             "lru_cache(typed=True)": code(
-                "call(42, 'hello')", call=functools.lru_cache(maxsize=1024, typed=True)(named("near", SMALL))
+                "call(42, 'hello')", call=functools.lru_cache(maxsize=1024, typed=True)(named("near", FROZEN))
             ),
         }
         times = rotate(variants, ground.scale.rounds, ground.scale.batch_s)
     yield budget("near.hit", times.ratio("taskcache", "lru_cache"), seconds=times.medians())
     yield beside("near hit / `lru_cache(typed=True)`", times.ratio("taskcache", "lru_cache(typed=True)"))
+    yield beside("near hit of a dict, a copy for each caller / `lru_cache`", times.ratio("a dict", "lru_cache"))
     yield beside("near hit / the floor in Python", times.ratio("taskcache", "floor"))
     yield beside(
         "the floor in Python: types, clock and dict in one function / `lru_cache`", times.ratio("floor", "lru_cache")
@@ -57,7 +69,7 @@ def _floor() -> Any:
 
     No counters, no lock, no bound, no invalidation.
     """
-    held = {(42, "hello"): SMALL}
+    held = {(42, "hello"): FROZEN}
     until, now = time.monotonic() + HOUR_S, time.monotonic
 
     def call(number: int, name: str) -> Any:
@@ -89,3 +101,30 @@ def _staleness(ground: Ground) -> Outcome:
     # The spread of this row is from the median to the oldest value seen.
     spread = Spread(percentile(ages, 95), percentile(ages, 50), max(ages))
     return budget("near.staleness", spread, f"p50 {spread.low:.1f} ms, oldest {spread.high:.1f} ms")
+
+
+def _size(ground: Ground) -> Outcome:
+    """What each value takes in the process that keeps it near: key, value, stamps and indexes."""
+    count = ground.scale.many
+    with ours(ground) as cache:
+        call: Any = cache.cached(name="sized", version=1, near=True)(named("sized", FROZEN))
+        numbers = [10_000_000 + number for number in range(count + 2)]
+        for number in numbers:
+            call.put(FROZEN, number, "hello")
+        # The first calls make what there is once; the values of the others are all that is added.
+        for number in numbers[:2]:
+            call(number, "hello")
+        gc.collect()
+        tracemalloc.start()
+        for number in numbers[2:]:
+            assert call(number, "hello") == FROZEN
+        gc.collect()
+        size = tracemalloc.get_traced_memory()[0] / count
+        tracemalloc.stop()
+    note = f"the value alone takes {_deep_size(FROZEN)}"
+    return beside("bytes of a near entry, small value", Spread(size, size, size), note)
+
+
+def _deep_size(value: Any) -> int:
+    parts = sum(map(_deep_size, value)) if isinstance(value, tuple) else 0
+    return sys.getsizeof(value) + parts
