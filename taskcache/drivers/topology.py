@@ -51,8 +51,10 @@ _HARMLESS: Final = frozenset(
         *("elect", "claim", "renew", "release", "follow", "leave"),
     )
 )
-# What must not be carried out twice; all else can be repeated, as redis-py repeats it when a reply is lost.
-_ONCE: Final = frozenset(("INCRBY",))
+# What our own wire carries: it can be carried out twice, and its reply needs no redis-py to be made sense of.
+_BY_WIRE: Final = frozenset(
+    (*SCRIPTS, "MGET", "GET", "SET", "DEL", "UNLINK", "PTTL", "PEXPIRE", "PERSIST", "TIME", "HMGET", "PING")
+)
 
 
 class Obstructed(NoServer):
@@ -102,7 +104,7 @@ class Server:
 
     def _by_wire(self, calls: Sequence[Call]) -> list[Any] | None:
         """The replies, errors among them; None where redis-py has to do it, be it a second time: scripts can be repeated."""
-        if self.wire is None or any(call.name in _ONCE for call in calls):
+        if self.wire is None or not _BY_WIRE.issuperset(call.name for call in calls):
             return None
         try:
             return self.wire.commands(b"".join(packed(call) for call in calls), len(calls))

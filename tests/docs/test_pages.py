@@ -71,15 +71,13 @@ def test_the_tables_of_cache_async_have_its_options() -> None:
     more = {*AsyncOptions.__annotations__, "batch"} - set(CachedOptions.__annotations__)
 
     assert sorted(more) == sorted([*own, *celery])
-    assert set(own) == more & set(Options.__dataclass_fields__)
+    assert set(own) == more & set(Options.__struct_fields__)
 
 
 def test_the_table_of_variables_is_complete() -> None:
     """The page of plain keys lists each environment variable that is read."""
     read = {
-        f"TASKCACHE_{field.upper()}"
-        for field in Environment.__dataclass_fields__
-        if field not in ("fleet", "runtime_dir")
+        f"TASKCACHE_{field.upper()}" for field in Environment.__struct_fields__ if field not in ("fleet", "runtime_dir")
     }
     listed = re.findall(r"`(TASKCACHE_\w+)`(?:, `REDIS_URL`)? \|", (DOCS / "primitives.md").read_text(encoding="utf-8"))
 
