@@ -5,7 +5,7 @@ from __future__ import annotations
 from taskcache.batch import as_completed, gather
 from taskcache.batching import BoundCall
 from taskcache.cache import Cache
-from taskcache.current import current, progress
+from taskcache.calls.current import current, progress
 from taskcache.errors import (
     AmbiguousApp,
     Cancelled,

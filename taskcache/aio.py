@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from taskcache import calling, following
+from taskcache.calls import calling, following
+from taskcache.calls.primitives import (
+    check_keys,
+    entry_pattern,
+    invalidated,
+    is_entry,
+    redis_key_of,
+    removals,
+    replacements,
+    text_of,
+)
 from taskcache.drivers import asyncio as driver
-from taskcache.primitives import check_keys, entry_pattern, invalidated, is_entry, redis_key_of, removals, text_of
 from taskcache.protocol.stamps import bump, stamp_pattern, tag_stamp
 from taskcache.protocol.steps import Call
 
@@ -60,9 +69,7 @@ class AsyncCache:
         ttl_ms = cache.ttl_ms(timeout)
         if not cache.debug and values:
             station = await self.station()
-            plain = cache.plain
-            sealed = {key: plain.seal(key, value, ttl_ms) for key, value in values.items()}
-            await station.loops.calls(plain.replacements(sealed, ttl_ms))
+            await station.loops.calls(replacements(cache.plain.seal(values, ttl_ms), ttl_ms))
             cache.count(writes=len(values))
         return True
 

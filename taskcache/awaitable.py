@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
-from taskcache import calling, events
+from taskcache import events
 from taskcache.batching import BoundCall
+from taskcache.calls import calling
+from taskcache.calls.primitives import Entry, invalidated, looked_up, stored
 from taskcache.drivers import asyncio as driver
 from taskcache.drivers.pending import Pending
 from taskcache.errors import NoServer
-from taskcache.primitives import Entry, invalidated, looked_up, stored
 from taskcache.protocol.flight import obtain
 from taskcache.protocol.stamps import bump
 from taskcache.result import Result

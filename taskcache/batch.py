@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
+from taskcache.calls.following import CLAIM_EVERY_S
 from taskcache.drivers.pending import Pending
 from taskcache.errors import NoServer, NotReady, UsageError
-from taskcache.following import CLAIM_EVERY_S
 from taskcache.protocol.flight import Landing
 from taskcache.result import Result, claim_one, in_order_of_arrival, soonest, wait_seconds
 from taskcache.settings import Duration
@@ -25,11 +25,12 @@ class Gathered(Pending):
     def __init__(self, results: list[Result[Any]]) -> None:
         super().__init__(None, None, None)  # type: ignore[arg-type]  # its parts are carried on, not itself
         self._results = results
-        self._left = len(results)
+        waited = [result for result in results if not result.ready()]
+        self._left = len(waited)
         self._count = threading.Lock()
-        if not results:
-            self.settle(Landing([], None, 0))
-        for result in results:
+        if not waited:
+            self._finish()
+        for result in waited:
             result.add_done_callback(self._arrive)
 
     def _arrive(self, result: Result[Any]) -> None:
@@ -37,6 +38,9 @@ class Gathered(Pending):
             self._left -= 1
             if self._left:
                 return
+        self._finish()
+
+    def _finish(self) -> None:
         for each in self._results:
             error = each.exception
             if error is not None:

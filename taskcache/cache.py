@@ -8,25 +8,28 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 from msgspec.structs import replace
 
-from taskcache import calling, following, opening
+from taskcache import opening
 from taskcache.aio import AsyncCache
+from taskcache.calls import calling, following
+from taskcache.calls.invocation import Invocation
+from taskcache.calls.primitives import (
+    Plain,
+    check_keys,
+    entry_pattern,
+    flights_of,
+    invalidated,
+    is_entry,
+    redis_key_of,
+    removals,
+    replacements,
+    text_of,
+)
 from taskcache.codec.sealing import Codec
 from taskcache.decorating import AsyncDecorator, BatchDecorator, CachedDecorator, PropertyDecorator
 from taskcache.decorators import AsyncFunction, CachedFunction, CachedProperty, cached_function
 from taskcache.drivers import blocking
 from taskcache.errors import UsageError
-from taskcache.invocation import Invocation
 from taskcache.options import AsyncOptions, CachedOptions, check
-from taskcache.primitives import (
-    Plain,
-    check_keys,
-    entry_pattern,
-    invalidated,
-    is_entry,
-    redis_key_of,
-    removals,
-    text_of,
-)
 from taskcache.protocol.stamps import bump, stamp_pattern, tag_stamp
 from taskcache.protocol.steps import Call
 from taskcache.result import Result
@@ -183,8 +186,9 @@ class Cache:
         if self.debug or not wanted:
             return {}
         plain, station = self.plain, self.station
-        entries = station.read(plain.redis_keys(wanted))
-        found: dict[str, Any] = blocking.run(plain.get_many(wanted, entries), station.server)
+        redis_keys = plain.redis_keys(wanted)
+        steps = plain.opened(wanted, redis_keys, station.read(redis_keys))
+        found: dict[str, Any] = blocking.run(steps, station.server)
         self.count(hits=len(found), misses=len(wanted) - len(found))
         return found
 
@@ -202,11 +206,9 @@ class Cache:
         check_keys(list(values))
         ttl_ms = self.ttl_ms(timeout)
         if not self.debug and values:
-            plain = self.plain
-            sealed = {key: plain.seal(key, value, ttl_ms) for key, value in values.items()}
-            station = self.station
-            if not (ttl_ms and station.store_many(*plain.stores(sealed), ttl_ms)):
-                station.server.calls(plain.replacements(sealed, ttl_ms))
+            entries, station = self.plain.seal(values, ttl_ms), self.station
+            if not (ttl_ms and station.store_many(entries, flights_of(entries), ttl_ms)):
+                station.server.calls(replacements(entries, ttl_ms))
             self.count(writes=len(values))
         return True
 

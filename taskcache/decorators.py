@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from msgspec.structs import replace
 
-from taskcache import calling
 from taskcache.awaitable import AwaitableAsync, AwaitableCached
-from taskcache.current import ancestors
+from taskcache.calls import calling
+from taskcache.calls.current import ancestors
+from taskcache.calls.hits import Hits
+from taskcache.calls.invocation import Invocation
+from taskcache.calls.nearby import front_of, near_hits_of
+from taskcache.calls.primitives import MISSING
 from taskcache.drivers import blocking
 from taskcache.drivers.asyncio import mark_coroutine_function
 from taskcache.drivers.pending import Pending
 from taskcache.errors import NoServer, UncacheableArgument, UsageError
 from taskcache.function import Function
-from taskcache.hits import Hits
-from taskcache.invocation import Invocation
 from taskcache.keys.encoding import encode
-from taskcache.nearby import front_of, near_hits_of
 from taskcache.options import Options, check
-from taskcache.primitives import MISSING
 from taskcache.protocol.entry import new_token
 from taskcache.protocol.flight import Landing, Lead, obtain
 from taskcache.protocol.steps import Wait

@@ -12,15 +12,15 @@ from msgspec import Struct
 from taskcache import events
 from taskcache.batching import BoundCall, chunk_size
 from taskcache.bound import BoundFunction
-from taskcache.current import check_tags
+from taskcache.calls.current import check_tags
+from taskcache.calls.invocation import Invocation
+from taskcache.calls.origin import Origin, origin_of
+from taskcache.calls.primitives import Entry, invalidated, looked_up, stored
 from taskcache.drivers import blocking
 from taskcache.errors import UsageError
-from taskcache.invocation import Invocation
 from taskcache.keys.binding import Binding, compile_binding
 from taskcache.mapping import Batch, bound
 from taskcache.options import Options
-from taskcache.origin import Origin, origin_of
-from taskcache.primitives import Entry, invalidated, looked_up, stored
 from taskcache.protocol.stamps import bump, function_stamp
 from taskcache.stats import Stats
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from msgspec import Struct
 
-from taskcache import calling
 from taskcache.batch import gather
 from taskcache.batching import WINDOW, BoundCall
+from taskcache.calls import calling
+from taskcache.calls.invocation import Invocation
 from taskcache.drivers import asyncio as driver
 from taskcache.drivers import together
 from taskcache.drivers.pending import Pending
 from taskcache.errors import NoServer, UsageError
-from taskcache.invocation import Invocation
 from taskcache.protocol.flight import Extra, Landing, obtain
 from taskcache.protocol.steps import Call, Launch
 from taskcache.result import Result
@@ -69,8 +69,11 @@ class Batch(Generic[R]):
             self._is_read = len(window) < WINDOW
             for result in start(self._function, window, self._chunk):
                 self.started += 1
-                self.hits += result.ready() and result.source == "hit"
-                result.add_done_callback(self._count)
+                if result.ready():
+                    self.hits += result.source == "hit"
+                    self._count(result)
+                else:
+                    result.add_done_callback(self._count)
                 self._ready.append(result)
         return bool(self._ready)
 

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterat
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from taskcache import calling, following
-from taskcache.computing import progress_of
-from taskcache.current import Progress
+from taskcache.calls import calling, following
+from taskcache.calls.computing import progress_of
+from taskcache.calls.current import Progress
 from taskcache.drivers import asyncio as driver
 from taskcache.drivers import hubs
 from taskcache.drivers.pending import Pending
@@ -20,8 +20,8 @@ from taskcache.settings import Duration, to_ms
 
 if TYPE_CHECKING:
     from taskcache.cache import Cache
+    from taskcache.calls.invocation import Invocation
     from taskcache.function import Function
-    from taskcache.invocation import Invocation
 
 R = TypeVar("R")
 T = TypeVar("T")

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from taskcache.cache import Cache
+from taskcache.calls.primitives import redis_key_of
 from taskcache.codec.envelope import MAGIC, Envelope, Flags, unpack
 from taskcache.drivers.topology import Server
 from taskcache.errors import UntrustedValue
 from taskcache.freshness import Verdict, judge
-from taskcache.primitives import redis_key_of
 from taskcache.protocol.entry import EntryKey
 from taskcache.protocol.stamps import function_stamp, tag_stamp
 from taskcache.protocol.steps import Call

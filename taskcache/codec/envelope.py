@@ -26,6 +26,8 @@ TOKEN_BYTES: Final = 16
 STAMP_BYTES: Final = 12
 MAC_BYTES: Final = 16
 FLAGS_AT: Final = 18
+CREATED_AT: Final = 21
+COUNT_AT: Final = HEADER_BYTES - 2
 KEY_ID_AT: Final = HEADER_BYTES - 1
 NO_LABEL: Final = 0xFFFF
 

@@ -15,6 +15,7 @@ from taskcache.protocol.steps import Steps
 from taskcache.protocol.watch import Sighting
 
 Callback = Callable[["Pending"], None]
+_UNSEEN = Sighting("queued", b"")
 
 
 class Pending:
@@ -27,7 +28,7 @@ class Pending:
         self.token = ""
         self.leads = False
         self.landing: Landing | None = None
-        self.sighting = Sighting("queued", b"")
+        self.sighting = _UNSEEN
         self.pid = os.getpid()
         self._lock = threading.Lock()
         self._arrived: threading.Event | None = None

@@ -21,9 +21,9 @@ from taskcache.launchers.task import HEADER, ROUTING
 from taskcache.protocol.entry import new_token
 
 if TYPE_CHECKING:
-    from taskcache.calling import Arguments
+    from taskcache.calls.calling import Arguments
+    from taskcache.calls.invocation import Invocation
     from taskcache.decorators import AsyncFunction
-    from taskcache.invocation import Invocation
     from taskcache.launchers.serializer import SealedArguments
     from taskcache.result import Result
 

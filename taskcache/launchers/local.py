@@ -16,8 +16,8 @@ from taskcache.launchers.serializer import SealedArguments
 
 if TYPE_CHECKING:
     from taskcache.cache import Cache
+    from taskcache.calls.invocation import Invocation
     from taskcache.decorators import AsyncFunction
-    from taskcache.invocation import Invocation
 
 # The task that runs any function: it arrives in the message, signed with this user's secret.
 RUN: Final = "taskcache.local.run"

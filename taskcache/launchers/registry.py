@@ -13,8 +13,8 @@ from taskcache.launchers.celery import CeleryLauncher
 from taskcache.launchers.task import ROUTING, FlightTask, seal_call, task_body
 
 if TYPE_CHECKING:
+    from taskcache.calls.invocation import Invocation
     from taskcache.decorators import AsyncFunction
-    from taskcache.invocation import Invocation
     from taskcache.launcher import Launcher
 
 connect_on_app_finalize(serializer.accept)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import uuid
 
 from msgspec import Struct
 
@@ -51,12 +50,16 @@ def is_companion(redis_key: bytes) -> bool:
 
 def new_token() -> str:
     """Name a flight: 128 random bits in the form of a Celery task id, fresh after a fork too."""
-    return str(uuid.UUID(bytes=os.urandom(16), version=4))
+    digits = os.urandom(16).hex()
+    # A random UUID (RFC 9562); the uuid module takes seven times as long to write one.
+    return (
+        f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{'89ab'[int(digits[16], 16) & 3]}{digits[17:20]}-{digits[20:]}"
+    )
 
 
 def token_bytes(token: str) -> bytes:
     """The 16 bytes by which envelopes name a flight."""
-    return uuid.UUID(token).bytes
+    return bytes.fromhex(token.replace("-", ""))
 
 
 def is_token(word: object) -> bool:

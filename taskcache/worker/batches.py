@@ -10,8 +10,8 @@ from typing import Any
 from celery.exceptions import Ignore
 
 from taskcache.batching import BoundCall, answers
-from taskcache.computing import pack_progress
-from taskcache.current import Computation, Progress, computing
+from taskcache.calls.computing import pack_progress
+from taskcache.calls.current import Computation, Progress, computing
 from taskcache.drivers import together
 from taskcache.errors import ComputationLost, NoServer, UntrustedValue
 from taskcache.launchers import apps

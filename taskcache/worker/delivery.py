@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from taskcache.computing import new_owner
+from taskcache.calls.computing import new_owner
+from taskcache.calls.invocation import Invocation
 from taskcache.drivers import blocking
 from taskcache.drivers.station import Station
 from taskcache.errors import ComputationLost, UntrustedValue
-from taskcache.invocation import Invocation
 from taskcache.launchers.serializer import SealedArguments
 from taskcache.launchers.task import open_call
 from taskcache.protocol.entry import new_token

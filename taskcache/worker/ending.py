@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from celery.exceptions import Ignore, Reject, Retry
 
-from taskcache.computing import Attempt
+from taskcache.calls.computing import Attempt
 from taskcache.drivers import blocking, together
 from taskcache.drivers.renewer import Lease
 from taskcache.drivers.topology import Server

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from celery.exceptions import Ignore
 
-from taskcache import calling, following
-from taskcache.current import computing
+from taskcache.calls import calling, following
+from taskcache.calls.current import computing
 from taskcache.drivers import blocking
 from taskcache.errors import NoServer
 from taskcache.launchers import apps

@@ -8,13 +8,13 @@ from typing import Any
 
 from taskcache.batching import BoundCall, alone
 from taskcache.cache import Cache
+from taskcache.calls.retrying import plan
 from taskcache.drivers.asyncio import run_to_end
 from taskcache.errors import ComputationLost, UntrustedValue
 from taskcache.launchers import serializer
 from taskcache.launchers.local import RUN, make_app, serve
 from taskcache.launchers.serializer import SealedArguments
 from taskcache.launchers.task import HEADER, FlightTask, header_in, header_of, read_header
-from taskcache.retrying import plan
 from taskcache.worker import chunks
 from taskcache.worker.delivery import refuse
 from taskcache.worker.execution import execute

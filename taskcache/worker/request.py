@@ -14,13 +14,13 @@ from celery.worker import state
 from celery.worker.request import Request
 from celery.worker.strategy import default as default_strategy
 
-from taskcache.computing import new_owner
+from taskcache.calls.computing import new_owner
+from taskcache.calls.invocation import Invocation
 from taskcache.drivers import together
 from taskcache.drivers.renewer import Lease
 from taskcache.drivers.topology import Server
 from taskcache.errors import ComputationLost, Expired, NoServer, Revoked, TimeLimitExceeded
 from taskcache.events import warn_once
-from taskcache.invocation import Invocation
 from taskcache.launchers.serializer import are_sealed
 from taskcache.launchers.task import HEADER, read_header
 from taskcache.protocol import scripts

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from taskcache import Cache
-from taskcache.invocation import Invocation
+from taskcache.calls.invocation import Invocation
 from taskcache.protocol import scripts
 from taskcache.protocol.flight import Ending
 from taskcache.protocol.steps import Wait

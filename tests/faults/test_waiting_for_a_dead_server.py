@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 
 from taskcache import Cache
+from taskcache.calls.invocation import Invocation
 from taskcache.drivers.inbox import OPEN_S, Inbox
 from taskcache.drivers.topology import Server
-from taskcache.invocation import Invocation
 from taskcache.protocol.flight import Ending
 from taskcache.protocol.steps import Wait
 from taskcache.protocol.watch import Sighting

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from taskcache.calls.invocation import sealed_value
 from taskcache.drivers.renewer import Lease
 from taskcache.errors import NoServer
-from taskcache.invocation import sealed_value
 from taskcache.protocol.flight import Errand, Landing, end, yield_back
 from tests.races.fibers import Actions, Body, Send
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from taskcache.computing import new_owner
+from taskcache.calls.computing import new_owner
 from taskcache.drivers.renewer import Lease, Renewer
 from taskcache.errors import Cancelled, DispatchFailed, NoServer
 from taskcache.launcher import MessageMissing

@@ -8,11 +8,11 @@ from typing import Any, cast
 
 import redis
 
+from taskcache.calls.invocation import Invocation
+from taskcache.calls.primitives import stored
 from taskcache.codec.sealing import Codec
 from taskcache.drivers.topology import Server
 from taskcache.errors import NoServer
-from taskcache.invocation import Invocation
-from taskcache.primitives import stored
 from taskcache.protocol.flight import Errand, invalidate
 from taskcache.protocol.scripts import SCRIPTS, Script
 from taskcache.protocol.stamps import bump, function_stamp, tag_stamp

@@ -20,7 +20,7 @@ from celery import Celery
 from celery.exceptions import Ignore
 
 from taskcache import Cache
-from taskcache.computing import new_owner
+from taskcache.calls.computing import new_owner
 from taskcache.protocol.entry import new_token
 from taskcache.worker.delivery import Delivery
 from taskcache.worker.execution import _begin_sent

@@ -8,10 +8,10 @@ from typing import Any
 
 import redis
 
+from taskcache.calls.invocation import Invocation
 from taskcache.codec.envelope import unpack
 from taskcache.errors import Cancelled, ComputationLost, DispatchFailed, NoServer
 from taskcache.freshness import Verdict, judge
-from taskcache.invocation import Invocation
 from taskcache.protocol.flight import Landing
 
 # Everything the server holds, in one look: key, TTL, and its text or its fields.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from taskcache.computing import new_owner
+from taskcache.calls.computing import new_owner
 from taskcache.drivers.renewer import Lease
 from taskcache.errors import ComputationLost, NoServer
 from taskcache.protocol.entry import new_token, read

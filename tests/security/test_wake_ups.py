@@ -14,7 +14,8 @@ from celery import Celery
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskcache import Cache, ComputationLost, NotReady, Result, calling
+from taskcache import Cache, ComputationLost, NotReady, Result
+from taskcache.calls import calling
 from taskcache.codec.sealing import Codec
 from taskcache.protocol.entry import new_token, token_bytes
 from taskcache.protocol.watch import Sighting

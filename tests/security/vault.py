@@ -138,11 +138,11 @@ class Vault:
 
 def found_id(cache: Cache, function: Any, key: str) -> str:
     """The id that the result of a call has, for a call that is not made here."""
-    from taskcache.following import write_id
+    from taskcache.calls.following import write_id
 
     assert cache is function.cache
     tags = ("tag",) if function.name == "tagged" else ()
-    from taskcache.invocation import Invocation
+    from taskcache.calls.invocation import Invocation
 
     return write_id(Invocation.of(cache.settings, cache.codec, key, function.name, tags, 0), "")
 

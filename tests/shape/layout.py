@@ -6,6 +6,9 @@ This is where the list of modules in docs/layout.md is made from the modules the
 
 from __future__ import annotations
 
+import itertools
+
+from tests.shape.floors import FLOORS, ORDER, TITLES, floor_of, part_of
 from tests.shape.source import ROOT, Module, modules
 
 PAGE = ROOT / "docs/layout.md"
@@ -14,15 +17,29 @@ END = "<!-- end of modules -->"
 
 
 def listing() -> str:
-    """Give one line for each module, under its folder."""
+    """Give one line for each module, floor by floor, and the folders of a floor one after the other."""
     lines: list[str] = []
-    folder = None
-    for module in modules("taskcache", "workers"):
-        if module.path.parent != folder:
-            folder = module.path.parent
-            lines += ["", f"### {folder.relative_to(ROOT)}/", ""]
-        lines.append(f"- `{module.path.name}` {_purpose(module)}")
+    by_floor = sorted(modules("taskcache"), key=_place)
+    for floor, members in itertools.groupby(by_floor, lambda module: ORDER[floor_of(module.name)]):
+        lines += ["", f"### {TITLES[floor]}", ""]
+        lines += [_line(module) for module in members]
+    lines += ["", "### An application to run and to copy from", ""]
+    lines += [_line(module) for module in modules("workers")]
     return "\n".join([*lines, ""])
+
+
+def _place(module: Module) -> tuple[int, bool, int, str]:
+    # Within a floor in the order of FLOORS, single modules before folders.
+    part, floor = part_of(module.name), floor_of(module.name)
+    return floor, _has_folder(module), list(FLOORS[ORDER[floor]]).index(part), module.name
+
+
+def _has_folder(module: Module) -> bool:
+    return module.path.parent.name != "taskcache"
+
+
+def _line(module: Module) -> str:
+    return f"- `{module.path.relative_to(ROOT)}` {_purpose(module)}"
 
 
 def _purpose(module: Module) -> str:

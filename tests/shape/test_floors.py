@@ -7,47 +7,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+from tests.shape.floors import FLOOR_OF, ORDER, floor_of, part_of
 from tests.shape.source import ROOT, Import, Module, imports, modules
-
-FLOORS = {
-    "words": ("settings", "options", "errors", "events"),
-    "pure": ("keys", "freshness", "codec", "batching"),
-    "said": ("protocol", "launcher"),
-    "waits": ("drivers", "launchers", "near", "embedded"),
-    "held": (
-        *(
-            "cache",
-            "primitives",
-            "decorators",
-            "function",
-            "bound",
-            "calling",
-            "result",
-            "batch",
-            "current",
-            "awaitable",
-        ),
-        *(
-            "aio",
-            "computing",
-            "decorating",
-            "following",
-            "hits",
-            "invocation",
-            "mapping",
-            "nearby",
-            "opening",
-            "origin",
-            "retrying",
-            "stats",
-        ),
-    ),
-    # The package itself is the table of contents, on top of what it lists.
-    "front": ("",),
-    "edges": ("worker", "contrib", "cli", "testing", "exporters", "__main__"),
-}
-ORDER = list(FLOORS)
-FLOOR_OF = {part: ORDER.index(floor) for floor, parts in FLOORS.items() for part in parts}
 
 # What floor «held» reaches only when it needs it: importing taskcache must not import Celery or start a server.
 LAZY_FROM_HELD = ("launchers", "embedded")
@@ -58,18 +19,6 @@ CELERY = ("celery", "kombu", "billiard", "amqp", "vine")
 
 MODULES = modules("taskcache")
 NAMES = {module.name for module in MODULES}
-
-
-def part_of(name: str) -> str:
-    """Give the first part below the package: "codec" for taskcache.codec.typed, "" for the package."""
-    return name.partition(".")[2].partition(".")[0]
-
-
-def floor_of(name: str) -> int:
-    """Give the number of a module's floor."""
-    part = part_of(name)
-    assert part in FLOOR_OF, f"{name} has no floor: give `{part}` one in FLOORS"
-    return FLOOR_OF[part]
 
 
 def module_of(target: str) -> str:

@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from taskcache import Result
-from taskcache.current import Progress
+from taskcache.calls.current import Progress
 from tests.nodes.prompt import Prompt
 from tests.nodes.waiting import wait_until
 from tests.nodes.workers import Pool, WorkerNode

@@ -14,7 +14,7 @@ import pytest
 from celery.exceptions import TimeoutError as CeleryTimeout
 
 from taskcache import Cancelled, NotReady, Result, UsageError
-from taskcache.current import Progress
+from taskcache.calls.current import Progress
 from tests.nodes.prompt import Prompt
 from tests.nodes.waiting import wait_until
 from tests.with_celery.apps import SHOP

@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from taskcache import events
-from taskcache.codec.envelope import MAGIC, Envelope, Flags, unpack
+from taskcache.codec.envelope import (
+    COUNT_AT,
+    CREATED_AT,
+    ERROR,
+    FLAGS_AT,
+    HEADER_BYTES,
+    MAGIC,
+    STAMP_BYTES,
+    TAGGED,
+    VERSION,
+    Envelope,
+    unpack,
+)
 from taskcache.codec.sealing import Codec
 from taskcache.errors import UntrustedValue
 from taskcache.freshness import Verdict, judge
@@ -19,6 +31,10 @@ from taskcache.settings import Settings
 
 if TYPE_CHECKING:
     from taskcache.drivers.station import Station
+
+_IS_OURS = bytes((MAGIC, VERSION))
+_SIMPLE_HEAD = HEADER_BYTES + STAMP_BYTES
+_UNUSUAL = ERROR | TAGGED
 
 
 class Invocation(Struct, eq=False):
@@ -72,6 +88,9 @@ class Invocation(Struct, eq=False):
         if counter is not None:
             return Landing(counter, None, 0)
         try:
+            if len(stamps) == 1 and _is_simple(entry, stamps[0]):
+                value = self.codec.open_short(self.redis_key, entry, _SIMPLE_HEAD)
+                return Landing(value, None, int.from_bytes(entry[CREATED_AT : CREATED_AT + 8], "little"))
             envelope = unpack(entry)
             if not self.label and envelope.label_bytes is None:
                 return self.landing(envelope)  # as `set` left it: no function, so no stamps
@@ -88,7 +107,7 @@ class Invocation(Struct, eq=False):
 
     def landing(self, envelope: Envelope) -> Landing:
         """The value or the error in an envelope; raises UntrustedValue."""
-        if envelope.flags & Flags.ERROR:
+        if int(envelope.flags) & ERROR:
             return Landing(None, self.codec.open_failure(self.redis_key, envelope), envelope.created_ms)
         return Landing(self.codec.open(self.redis_key, envelope), None, envelope.created_ms)
 
@@ -142,6 +161,17 @@ class Invocation(Struct, eq=False):
             failure=self.failure,
             has_stamps_beside=not station.server.is_cluster,
         )
+
+
+def _is_simple(entry: bytes, stamp: bytes | None) -> bool:
+    """Whether this is a value under this one stamp: nearly all are, and nothing more has to be known of its head."""
+    return (
+        entry[HEADER_BYTES:_SIMPLE_HEAD] == stamp
+        and len(entry) >= _SIMPLE_HEAD
+        and entry[:2] == _IS_OURS
+        and entry[COUNT_AT] == 1
+        and not entry[FLAGS_AT] & _UNUSUAL
+    )
 
 
 def counter_of(entry: bytes) -> int | None:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from taskcache.calls.hits import Hits, hits_of
+from taskcache.calls.primitives import MISSING
 from taskcache.drivers import hubs
 from taskcache.drivers.wire import Broken
-from taskcache.hits import Hits, hits_of
 from taskcache.near.front import Front, fits
-from taskcache.primitives import MISSING
 from taskcache.protocol.flight import Landing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from taskcache.calls.invocation import Invocation
     from taskcache.drivers.station import Station
     from taskcache.function import Function
-    from taskcache.invocation import Invocation
     from taskcache.near.cache import Near
     from taskcache.near.entries import Place
     from taskcache.settings import Settings

@@ -11,14 +11,14 @@ from typing import Any
 
 import msgspec
 
-from taskcache.computing import progress_of
-from taskcache.current import Progress
+from taskcache.calls.computing import progress_of
+from taskcache.calls.current import Progress
+from taskcache.calls.invocation import Invocation
+from taskcache.calls.primitives import as_ms
 from taskcache.drivers import blocking
 from taskcache.drivers.pending import Pending
 from taskcache.drivers.station import Station
 from taskcache.errors import Cancelled, ComputationLost, NoServer, UsageError
-from taskcache.invocation import Invocation
-from taskcache.primitives import as_ms
 from taskcache.protocol import flight
 from taskcache.protocol.flight import Landing
 from taskcache.protocol.steps import Call, Wait

@@ -10,9 +10,9 @@ import msgspec
 from msgspec import Struct
 
 from taskcache import events
-from taskcache.current import Computation, Progress, Tags, ancestors
+from taskcache.calls.current import Computation, Progress, Tags, ancestors
+from taskcache.calls.invocation import Invocation, sealed_value
 from taskcache.errors import NoServer
-from taskcache.invocation import Invocation, sealed_value
 from taskcache.options import Options
 from taskcache.protocol import scripts
 from taskcache.protocol.entry import new_token, read

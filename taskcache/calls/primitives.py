@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
 
 from taskcache import events
+from taskcache.calls.invocation import Invocation, counter_of
 from taskcache.codec.envelope import FLAGS_AT, HEADER_BYTES, MAGIC, NO_LABEL, VERSION, Envelope, Flags, unpack
 from taskcache.codec.sealing import Codec
 from taskcache.errors import UntrustedValue, UsageError
 from taskcache.freshness import Verdict, judge
-from taskcache.invocation import Invocation, counter_of
 from taskcache.protocol import flight, scripts, stamps
 from taskcache.protocol.entry import EntryKey, is_companion, new_token, read, token_bytes
 from taskcache.protocol.stamps import function_stamp, glob_escape, tag_stamp
@@ -129,17 +129,17 @@ class Plain(Struct, frozen=True):
         """The Redis keys of what `get_many(keys)` reads."""
         return tuple(redis_key_of(self.name, key) for key in keys)
 
-    def get_many(self, keys: Sequence[str], entries: Sequence[bytes | None] | None = None) -> Steps[dict[str, Any]]:
-        """
-        The values that are there; those of functions are checked against the stamps they name.
-
-        `entries` are what a read that began after the call began has found.
-        """
+    def get_many(self, keys: Sequence[str]) -> Steps[dict[str, Any]]:
+        """The values that are there; those of functions are checked against the stamps they name."""
         if not keys:
             return {}
         redis_keys = self.redis_keys(keys)
-        if entries is None:
-            entries = yield from read(redis_keys)
+        return (yield from self.opened(keys, redis_keys, (yield from read(redis_keys))))
+
+    def opened(
+        self, keys: Sequence[str], redis_keys: Sequence[bytes], entries: Sequence[bytes | None]
+    ) -> Steps[dict[str, Any]]:
+        """The values of entries that a read which began after the call began has found."""
         found: dict[str, Any] = {}
         stamped: list[tuple[str, bytes, Envelope, tuple[bytes, ...]]] = []
         for key, redis_key, entry in zip(keys, redis_keys, entries, strict=True):
@@ -201,47 +201,50 @@ class Plain(Struct, frozen=True):
             return ()
         return (function_stamp(self.name, label), *(tag_stamp(self.name, tag) for tag in envelope.tags))
 
-    def seal(self, key: str, value: Any, ttl_ms: int) -> bytes:
-        """The bytes of a plain entry; a whole number without a secret is written as `incr` reads it."""
-        if type(value) is int and not self.is_signed and -(2**63) <= value < 2**63:
-            return b"%d" % value
-        return self.codec.seal(
-            redis_key_of(self.name, key),
-            value,
-            token=token_bytes(new_token()),
-            created_ms=0,
-            fresh_ms=max(0, ttl_ms),
-            cost_ms=0,
-            label_bytes=None,
+    def seal(self, values: Mapping[str, Any], ttl_ms: int) -> list[tuple[bytes, bytes]]:
+        """The entries to store, each with its Redis key; a whole number without a secret is written as `incr` reads it."""
+        entries: dict[bytes, bytes] = {}
+        others: dict[bytes, Any] = {}
+        for key, value in values.items():
+            redis_key = redis_key_of(self.name, key)
+            if type(value) is int and not self.is_signed and -(2**63) <= value < 2**63:
+                entries[redis_key] = b"%d" % value
+            else:
+                others[redis_key] = value
+        redis_keys = list(others)
+        entries.update(
+            zip(redis_keys, self.codec.seal_plain(redis_keys, others.values(), fresh_ms=ttl_ms), strict=True)
         )
-
-    def stores(self, sealed: Mapping[str, bytes]) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
-        """The entries to store, by Redis key, and the flights that could store over them."""
-        places = {EntryKey.of(redis_key_of(self.name, key)): envelope for key, envelope in sealed.items()}
-        return [(place.entry, envelope) for place, envelope in places.items()], [place.flight for place in places]
-
-    def replacements(self, sealed: Mapping[str, bytes], ttl_ms: int) -> list[Call]:
-        """Store, or with 0 ms remove, each of them; flights of these keys are outdated."""
-        return [
-            scripts.as_call(scripts.forget(_entry_and_flight(self.name, key), envelope=envelope, ttl_ms=ttl_ms))
-            if ttl_ms
-            else _removal(self.name, key)
-            for key, envelope in sealed.items()
-        ]
+        return list(entries.items())
 
 
-def _entry_and_flight(name: str, key: str) -> tuple[bytes, bytes]:
-    place = EntryKey.of(redis_key_of(name, key))
+def flights_of(entries: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
+    """The flights that could store over these entries."""
+    return [EntryKey.of(redis_key).flight for redis_key, _ in entries]
+
+
+def replacements(entries: Iterable[tuple[bytes, bytes]], ttl_ms: int) -> list[Call]:
+    """Store, or with 0 ms remove, each of them; flights of these keys are outdated."""
+    return [
+        scripts.as_call(scripts.forget(_entry_and_flight(redis_key), envelope=envelope, ttl_ms=ttl_ms))
+        if ttl_ms
+        else _removal(redis_key)
+        for redis_key, envelope in entries
+    ]
+
+
+def _entry_and_flight(redis_key: bytes) -> tuple[bytes, bytes]:
+    place = EntryKey.of(redis_key)
     return place.entry, place.flight
 
 
-def _removal(name: str, key: str) -> Call:
-    return scripts.as_call(scripts.forget(_entry_and_flight(name, key), envelope=b"", ttl_ms=0))
+def _removal(redis_key: bytes) -> Call:
+    return scripts.as_call(scripts.forget(_entry_and_flight(redis_key), envelope=b"", ttl_ms=0))
 
 
 def removals(name: str, keys: Sequence[str]) -> list[Call]:
     """Remove each of these keys and outdate its flight; each call answers 1 when the entry was there."""
-    return [_removal(name, key) for key in keys]
+    return [_removal(redis_key_of(name, key)) for key in keys]
 
 
 def entry_pattern(name: str) -> bytes:

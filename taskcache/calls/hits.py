@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from taskcache.calls.primitives import MISSING
 from taskcache.codec import envelope, typed
 from taskcache.codec.envelope import Flags
 from taskcache.drivers.wire import Broken
 from taskcache.errors import UntrustedValue
-from taskcache.primitives import MISSING
 
 if TYPE_CHECKING:
     from taskcache.codec.sealing import Codec

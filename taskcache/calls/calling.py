@@ -10,15 +10,16 @@ from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from taskcache import events, nearby, retrying
-from taskcache.computing import Attempt, Sealed, new_owner
-from taskcache.current import ancestors, computing
+from taskcache import events
+from taskcache.calls import nearby, retrying
+from taskcache.calls.computing import Attempt, Sealed, new_owner
+from taskcache.calls.current import ancestors, computing
+from taskcache.calls.invocation import Invocation
 from taskcache.drivers import asyncio as driver
 from taskcache.drivers import blocking
 from taskcache.drivers.renewer import Lease
 from taskcache.drivers.station import Station
 from taskcache.errors import DispatchFailed, NoServer
-from taskcache.invocation import Invocation
 from taskcache.launcher import Launcher
 from taskcache.options import Options
 from taskcache.protocol.flight import Claim, Extra, Landing, Lead, begin, judged, obtain

@@ -1,0 +1,1 @@
+"""This is where one call is answered: looked up, waited for, or computed."""
