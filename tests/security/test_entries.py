@@ -150,6 +150,7 @@ def test_a_distrusted_entry_is_logged_once_without_its_value(
 ) -> None:
     """One line names the function; key, arguments and the forged value are nobody's to read."""
     caplog.set_level(logging.DEBUG, "taskcache")
+    signed.square(7)  # there is a stamp to forge an entry for
     for _ in range(3):
         signed.put(signed.square.key_for(7), signed.forged(signed.square, 7, "canary"))
         signed.square(7)
