@@ -13,7 +13,7 @@ from tests.bench.floor import RawSocket, pack
 from tests.bench.functions import named, ours
 from tests.bench.goals import Outcome, beside, budget
 from tests.bench.ground import CACHE_DB, HOUR_S, SECRET, VALUES, Ground, pickled
-from tests.bench.measure import Times, Variant, code, rotate
+from tests.bench.measure import Times, Variant, code, rotate, work_of
 
 CALL = "call(42, 'hello')"
 TEXTS = {peer.key: peer.text for peer in peers.PEERS}
@@ -26,9 +26,13 @@ def hits(ground: Ground) -> Iterator[Outcome]:
             variants = _variants(ground, stack, size)
             times = rotate(variants, ground.scale.rounds, ground.scale.batch_s)
         yield from _OUTCOMES[size](times)
+    with ExitStack() as stack:
+        variants = _variants(ground, stack, "small", work_of)
+        times = rotate(variants, ground.scale.rounds, ground.scale.batch_s)
+    yield from _work(times)
 
 
-def _variants(ground: Ground, stack: ExitStack, size: str) -> dict[str, Variant]:
+def _variants(ground: Ground, stack: ExitStack, size: str, code: Callable[..., Variant] = code) -> dict[str, Variant]:
     value = VALUES[size]
     client = stack.enter_context(ground.client())
     calls: dict[str, Callable[[int, str], Any]] = {}
@@ -48,10 +52,12 @@ def _variants(ground: Ground, stack: ExitStack, size: str) -> dict[str, Variant]
     client.set(raw_key, pickled(value), ex=HOUR_S)
     client.set(own_key, _as_stored(value), ex=HOUR_S)
     variants["r.get"] = code("get(key)", get=client.get, key=raw_key)
-    return variants | _floors(ground, stack, raw_key, own_key, calls["taskcache"])
+    return variants | _floors(ground, stack, raw_key, own_key, calls["taskcache"], code)
 
 
-def _floors(ground: Ground, stack: ExitStack, raw_key: bytes, own_key: bytes, call: Any) -> dict[str, Variant]:
+def _floors(
+    ground: Ground, stack: ExitStack, raw_key: bytes, own_key: bytes, call: Any, code: Callable[..., Variant]
+) -> dict[str, Variant]:
     """What a bare socket takes for the same bytes, with and without decoding them."""
     raw = RawSocket(ground.server.port, CACHE_DB)
     stack.callback(raw.close)
@@ -93,6 +99,16 @@ def _small(times: Times) -> Iterator[Outcome]:
     yield beside("small hit / raw socket MGET: the floor", times.ratio("taskcache", "raw MGET"))
     yield beside("raw socket MGET: the floor / redis-py `r.get`", times.ratio("raw MGET", "r.get"))
     yield from _all(times, "small")
+
+
+def _work(times: Times) -> Iterator[Outcome]:
+    """What a hit takes of the caller's processor: what is left for others while it waits."""
+    yield beside("processor time of a small hit / `r.get`", times.ratio("taskcache", "r.get"), seconds=times.medians())
+    yield beside("processor time of a small hit, signed / `r.get`", times.ratio("signed", "r.get"))
+    yield beside("processor time of the raw socket MGET / `r.get`", times.ratio("raw MGET", "r.get"))
+    for key, text in TEXTS.items():
+        if key in times.of and key != "diskcache":
+            yield beside(f"processor time of a small hit / that of {text}", times.ratio("taskcache", key))
 
 
 def _page(times: Times) -> Iterator[Outcome]:
