@@ -8,7 +8,7 @@ import inspect
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError
@@ -24,6 +24,10 @@ from taskcache.protocol.scripts import SCRIPTS
 from taskcache.protocol.steps import Call, Calls, Launch, Step, Steps, Wait
 
 T = TypeVar("T")
+
+# Coroutines that ask for more than a hit at the same time. What they do with their replies is done without a pause: ten
+# thousand that went on together would keep the loop from everybody else for a second.
+AT_ONCE: Final = 250
 
 
 class AsyncServer:
@@ -92,9 +96,14 @@ class Link:
         self.line: Line | None = None
         self._own_line = own_line
         self._opening = asyncio.Lock()
+        self._turns = asyncio.Semaphore(AT_ONCE)
         self._closer: AsyncGenerator[None, None] | None = None
 
     async def calls(self, calls: Sequence[Call]) -> list[Any]:
+        async with self._turns:
+            return await self._exchanged(calls)
+
+    async def _exchanged(self, calls: Sequence[Call]) -> list[Any]:
         if self._closer is None:
             # The loop closes its asynchronous generators when it ends (asyncio.run does): the one hook it has for us.
             self._closer = self._close_with_loop()
