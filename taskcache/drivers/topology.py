@@ -288,8 +288,9 @@ def _from_url(url: str) -> Any:
             timeout=REPLY_TIMEOUT_S,
             socket_connect_timeout=CONNECT_TIMEOUT_S,
             socket_timeout=REPLY_TIMEOUT_S,
-            # One quick second try: a connection that died while idle is no reason to compute without the cache.
-            retry=Retry(ExponentialBackoff(cap=0.2, base=0.05), 1),
+            # One quick second try: a connection that died while idle is no reason to compute without the cache. Who did
+            # not answer in time has had it.
+            retry=Retry(ExponentialBackoff(cap=0.2, base=0.05), 1, supported_errors=(RedisConnectionError,)),
         )
         return redis.Redis.from_pool(pool)
     except ValueError:

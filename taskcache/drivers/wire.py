@@ -15,9 +15,11 @@ from typing import Any, Final
 
 import hiredis
 from redis._parsers.base import BaseParser
+from redis.backoff import NoBackoff
 from redis.connection import BlockingConnectionPool, ConnectionPool
 from redis.exceptions import InvalidResponse, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
 
 # Longer than most values, short enough to be kept for each connection.
 BUFFER_BYTES: Final = 65_536
@@ -179,8 +181,9 @@ def wire_to(client: Any) -> Wire | None:
     if type(pool) not in (ConnectionPool, BlockingConnectionPool):
         return None
     assert pool is not None
-    own = ConnectionPool(connection_class=pool.connection_class, **pool.connection_kwargs)
-    return Wire(own)
+    # Without second tries: whatever breaks here, redis-py tries again in its own way.
+    settings = {**pool.connection_kwargs, "retry": Retry(NoBackoff(), 0)}
+    return Wire(ConnectionPool(connection_class=pool.connection_class, **settings))
 
 
 def pack(keys: tuple[bytes, ...]) -> bytes:

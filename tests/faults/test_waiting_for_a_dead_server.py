@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import redis
+
 from taskcache import Cache
 from taskcache.calls.invocation import Invocation
 from taskcache.drivers.inbox import OPEN_S, Inbox
@@ -48,3 +50,19 @@ def test_a_waiter_that_fails_does_not_cost_the_others_their_value(redis_url: str
     cache.close()
 
     assert [b"a value"] == heard
+
+
+def test_a_server_that_accepts_and_never_answers_costs_one_reply(proxy: FaultProxy, redis_url: str) -> None:
+    """Not a second one for the connection, nor one for each of redis-py's own tries; the next call is not held up at all."""
+    proxy.blackhole = True
+    reply_s = 2.0
+    client = redis.Redis.from_url(proxy.url(redis_url), socket_timeout=reply_s, socket_connect_timeout=reply_s)
+    double = Cache(client, name="silent").cached(name="double")(lambda number: 2 * number)
+    began = time.monotonic()
+    values = [double(1), double(2)]
+    took = time.monotonic() - began
+    proxy.blackhole = False
+    double.cache.close()
+
+    assert [2, 4] == values
+    assert reply_s <= took < 2 * reply_s
