@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import signal
 import statistics
 import sys
 from collections import Counter
@@ -37,6 +38,8 @@ HEAD = (
 
 def main() -> int:
     """Measure what is asked for; gives 1 when a row does not hold."""
+    # A job in the background of a script is started deaf to Ctrl-C, and so are its children: some rows press it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--runs", type=int, default=3, help="how often each row is played")
     parser.add_argument("--jobs", type=int, default=2, help="how many rows are played at the same time")
