@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import Enum, auto
 
-from taskcache.codec.envelope import STAMP_BYTES, Envelope
+from taskcache.codec.envelope import (
+    COUNT_AT,
+    ERROR,
+    FLAGS_AT,
+    HEADER_BYTES,
+    IS_OURS,
+    STAMP_BYTES,
+    TAGGED,
+    Envelope,
+)
+
+# The head of an entry that depends on its function alone.
+SHORT_HEAD_BYTES = HEADER_BYTES + STAMP_BYTES
+_UNUSUAL = ERROR | TAGGED
 
 
 class Verdict(Enum):
@@ -16,6 +29,22 @@ class Verdict(Enum):
     INVALID = auto()
     # It also depends on tags that its body added; their stamps have to be read as well.
     MORE = auto()
+
+
+def is_fresh_value(entry: bytes, stamp: bytes | None) -> bool:
+    """
+    Whether this is a value that depends on its function alone, computed under the stamp that holds now.
+
+    It is what `judge` says of nearly all entries, without taking the head apart. A stamp that differs or is missing: the
+    function was invalidated after this value's computation began.
+    """
+    return (
+        entry[HEADER_BYTES:SHORT_HEAD_BYTES] == stamp
+        and len(entry) >= SHORT_HEAD_BYTES
+        and entry[:2] == IS_OURS
+        and entry[COUNT_AT] == 1
+        and not entry[FLAGS_AT] & _UNUSUAL
+    )
 
 
 def judge(envelope: Envelope, stamps: Sequence[bytes | None]) -> Verdict:

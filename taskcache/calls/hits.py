@@ -6,28 +6,20 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from taskcache.calls.primitives import MISSING
-from taskcache.codec import envelope, typed
-from taskcache.codec.envelope import Flags
 from taskcache.drivers.wire import Broken
 from taskcache.errors import UntrustedValue
+from taskcache.freshness import SHORT_HEAD_BYTES, is_fresh_value
 
 if TYPE_CHECKING:
     from taskcache.codec.sealing import Codec
     from taskcache.drivers.station import Station
     from taskcache.function import Function
 
-_IS_OURS = bytes((envelope.MAGIC, envelope.VERSION))
-_STAMP_AT = envelope.HEADER_BYTES
-_PAYLOAD_AT = envelope.HEADER_BYTES + envelope.STAMP_BYTES
-_FLAGS_AT = envelope.FLAGS_AT
-# Plain integers: asking an IntFlag costs as much as decoding a small value.
-_PLAIN, _UNUSUAL = int(Flags.PLAIN), int(Flags.ERROR | Flags.TAGGED)
-
 
 class Hits:
     """Answers calls whose value is stored and depends on nothing but its function; every other call is a miss here."""
 
-    __slots__ = ("_codec", "_digest", "_head", "_is_signed", "_prefix", "_station")
+    __slots__ = ("_codec", "_digest", "_head", "_prefix", "_station")
 
     def __init__(self, station: Station, codec: Codec, digest: Callable[..., str], stamp: bytes, prefix: bytes) -> None:
         self._station = station
@@ -36,7 +28,6 @@ class Hits:
         self._prefix = prefix
         # MGET stamp entry, up to the digest, which has always the same length.
         self._head = b"*3\r\n$4\r\nMGET\r\n$%d\r\n%b\r\n$%d\r\n%b" % (len(stamp), stamp, len(prefix) + 32, prefix)
-        self._is_signed = codec.is_signed
 
     def get(self, *args: Any, **kwargs: Any) -> Any:
         """The value of this call, or MISSING when it takes more than one look to know it."""
@@ -56,18 +47,12 @@ class Hits:
         if replies is None:
             return MISSING
         stamp, entry = replies
-        # A stamp that differs or is missing: the function was invalidated after this value's computation began.
-        if entry is None or stamp is None or entry[_STAMP_AT:_PAYLOAD_AT] != stamp or entry[:2] != _IS_OURS:
+        if entry is None or not is_fresh_value(entry, stamp):
             return MISSING
-        flags = entry[_FLAGS_AT] if len(entry) >= _PAYLOAD_AT else _UNUSUAL
         try:
-            if flags == _PLAIN and not self._is_signed:
-                return typed.decode(memoryview(entry)[_PAYLOAD_AT:])
-            if not flags & _UNUSUAL:
-                return self._codec.open_short(self._prefix + digest, entry, _PAYLOAD_AT)
+            return self._codec.open_short(self._prefix + digest, entry, SHORT_HEAD_BYTES)
         except UntrustedValue:
-            pass  # counted and logged by the long way
-        return MISSING
+            return MISSING  # counted and logged by the long way
 
 
 def hits_of(function: Function[Any, Any]) -> Hits | None:

@@ -9,21 +9,15 @@ from msgspec import Struct
 
 from taskcache import events
 from taskcache.codec.envelope import (
-    COUNT_AT,
     CREATED_AT,
     ERROR,
-    FLAGS_AT,
-    HEADER_BYTES,
     MAGIC,
-    STAMP_BYTES,
-    TAGGED,
-    VERSION,
     Envelope,
     unpack,
 )
 from taskcache.codec.sealing import Codec
 from taskcache.errors import UntrustedValue
-from taskcache.freshness import Verdict, judge
+from taskcache.freshness import SHORT_HEAD_BYTES, Verdict, is_fresh_value, judge
 from taskcache.protocol.entry import EntryKey, is_of, token_bytes
 from taskcache.protocol.flight import Errand, Extra, Landing
 from taskcache.protocol.stamps import function_stamp, tag_stamp
@@ -31,10 +25,6 @@ from taskcache.settings import Settings
 
 if TYPE_CHECKING:
     from taskcache.drivers.station import Station
-
-_IS_OURS = bytes((MAGIC, VERSION))
-_SIMPLE_HEAD = HEADER_BYTES + STAMP_BYTES
-_UNUSUAL = ERROR | TAGGED
 
 
 class Invocation(Struct, eq=False):
@@ -88,8 +78,8 @@ class Invocation(Struct, eq=False):
         if counter is not None:
             return Landing(counter, None, 0)
         try:
-            if len(stamps) == 1 and _is_simple(entry, stamps[0]):
-                value = self.codec.open_short(self.redis_key, entry, _SIMPLE_HEAD)
+            if len(stamps) == 1 and is_fresh_value(entry, stamps[0]):
+                value = self.codec.open_short(self.redis_key, entry, SHORT_HEAD_BYTES)
                 return Landing(value, None, int.from_bytes(entry[CREATED_AT : CREATED_AT + 8], "little"))
             envelope = unpack(entry)
             if not self.label and envelope.label_bytes is None:
@@ -161,17 +151,6 @@ class Invocation(Struct, eq=False):
             failure=self.failure,
             has_stamps_beside=not station.server.is_cluster,
         )
-
-
-def _is_simple(entry: bytes, stamp: bytes | None) -> bool:
-    """Whether this is a value under this one stamp: nearly all are, and nothing more has to be known of its head."""
-    return (
-        entry[HEADER_BYTES:_SIMPLE_HEAD] == stamp
-        and len(entry) >= _SIMPLE_HEAD
-        and entry[:2] == _IS_OURS
-        and entry[COUNT_AT] == 1
-        and not entry[FLAGS_AT] & _UNUSUAL
-    )
 
 
 def counter_of(entry: bytes) -> int | None:

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from taskcache import events
 from taskcache.calls.invocation import Invocation, counter_of
-from taskcache.codec.envelope import FLAGS_AT, HEADER_BYTES, MAGIC, NO_LABEL, VERSION, Envelope, Flags, unpack
+from taskcache.codec.envelope import FLAGS_AT, HEADER_BYTES, IS_OURS, NO_LABEL, Envelope, Flags, unpack
 from taskcache.codec.sealing import Codec
 from taskcache.errors import UntrustedValue, UsageError
 from taskcache.freshness import Verdict, judge
@@ -23,7 +23,6 @@ R = TypeVar("R")
 MISSING: Any = object()
 
 # How the head of a plain, unsigned, uncompressed value begins: its flags, and a label of nobody.
-_IS_OURS = bytes((MAGIC, VERSION))
 _NO_LABEL = NO_LABEL.to_bytes(2, "little")
 _LABEL_AT = FLAGS_AT + 1
 _LABEL_ENDS = _LABEL_AT + len(_NO_LABEL)
@@ -145,7 +144,7 @@ class Plain(Struct, frozen=True):
         for key, redis_key, entry in zip(keys, redis_keys, entries, strict=True):
             if entry is None:
                 continue
-            if entry[_LABEL_AT:_LABEL_ENDS] == _NO_LABEL and entry[:2] == _IS_OURS and not entry[FLAGS_AT] & _UNUSUAL:
+            if entry[_LABEL_AT:_LABEL_ENDS] == _NO_LABEL and entry[:2] == IS_OURS and not entry[FLAGS_AT] & _UNUSUAL:
                 # Nearly all of them: there is no stamp to compare, so only the payload is looked at.
                 self._open_short(found, key, redis_key, entry)
                 continue

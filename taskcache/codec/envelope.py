@@ -18,6 +18,8 @@ from taskcache.errors import UntrustedValue, UsageError
 
 MAGIC: Final = 0xC5
 VERSION: Final = 1
+# What each entry begins with.
+IS_OURS: Final = bytes((MAGIC, VERSION))
 # magic, version, token, flags, label_bytes, created_ms, fresh_ms, cost_ms, stamp count, key id
 HEADER: Final = struct.Struct("<BB16sBHQQIBB")
 HEADER_BYTES: Final = HEADER.size
@@ -80,7 +82,7 @@ class Envelope(Struct, frozen=True):
     @property
     def id(self) -> bytes:
         """The bytes `elect` takes as `seen`."""
-        return bytes((MAGIC, VERSION)) + self.token
+        return IS_OURS + self.token
 
 
 class Head(NamedTuple):

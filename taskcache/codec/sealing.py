@@ -14,14 +14,13 @@ from taskcache.codec.envelope import (
     COMPRESSED,
     ERROR,
     FLAGS_AT,
+    IS_OURS,
     KEY_ID_AT,
     MAC_BYTES,
-    MAGIC,
     PICKLE,
     SIGNED,
     TAGGED,
     TOKEN_BYTES,
-    VERSION,
     Envelope,
     Head,
     pack_head,
@@ -33,7 +32,6 @@ from taskcache.errors import UnstorableValue, UntrustedValue, ValueTooLarge
 from taskcache.settings import Settings
 
 # What is signed is signed for one use. Entries add the Redis key, so a value is worth nothing under another key.
-_IS_OURS: Final = bytes((MAGIC, VERSION))
 _ENTRY: Final = b"entry\0"
 _MESSAGE: Final = b"message\0"
 _ARGUMENTS: Final = b"arguments\0"
@@ -107,7 +105,7 @@ class Codec:
                 head = Head(bytes(TOKEN_BYTES), bits, None, 0, max(fresh_ms, 0), 0, b"", (), self._key_id)
                 tail = tails[bits] = write_head(head)[FLAGS_AT:]
             token = random[TOKEN_BYTES * place : TOKEN_BYTES * (place + 1)]
-            sealed.append(self._signed(_ENTRY + redis_key, b"".join((_IS_OURS, token, tail)), payload))
+            sealed.append(self._signed(_ENTRY + redis_key, b"".join((IS_OURS, token, tail)), payload))
         return sealed
 
     def seal_failure(

@@ -49,6 +49,12 @@ def shop(_shop: ModuleType, redis_url: str) -> ModuleType:
 
 
 @pytest.fixture
+def bulk(shop: ModuleType) -> ModuleType:
+    """The functions of `shop` that are called many at a time."""
+    return importlib.import_module("tests.with_celery.apps.bulk")
+
+
+@pytest.fixture
 def name(_shop: ModuleType, request: pytest.FixtureRequest) -> Iterator[str]:
     """A name nobody else uses, for runs and a gate in the ledger; the gate is opened after the test."""
     name = f"{request.node.name.partition('[')[0]}-{uuid.uuid4().hex[:8]}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
@@ -24,11 +23,6 @@ pytestmark = pytest.mark.usefixtures("shop", "worker")
 LONG = 30
 
 StartShop = Callable[..., tuple[WorkerNode, str]]
-
-
-@pytest.fixture
-def bulk(shop: ModuleType) -> ModuleType:
-    return importlib.import_module("tests.with_celery.apps.bulk")
 
 
 @pytest.fixture
