@@ -31,6 +31,8 @@ class FaultProxy:
         self.truncate_after: int | None = None
         self.connections_seen = 0
         self.port = 0
+        # Answers that are on their way, later than they would be without `delay` and `blackhole`.
+        self._held: list[bytes] = []
         self._writers: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
@@ -51,6 +53,10 @@ class FaultProxy:
         parts = urlsplit(url)
         login, at, _ = parts.netloc.rpartition("@")
         return urlunsplit(parts._replace(netloc=f"{login}{at}127.0.0.1:{self.port}"))
+
+    def holds(self, part: bytes) -> bool:
+        """Whether the server has given an answer with these bytes that its client does not have yet."""
+        return any(part in chunk for chunk in tuple(self._held))
 
     def drop_all(self) -> None:
         """Reset every open connection; new ones are welcome."""
@@ -82,34 +88,30 @@ class FaultProxy:
 
     async def _serve(self) -> None:
         self._stop = asyncio.Event()
-        self._passes: set[asyncio.Task[None]] = set()
         server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
         await self._stop.wait()
         server.close()
-        for writer in list(self._writers):
-            _reset(writer)
-        for task in list(self._passes):
-            task.cancel()
-        await asyncio.gather(*self._passes, return_exceptions=True)
+        # Nothing is cancelled from here: a connection in the making would be left open. Each ends by itself, and those
+        # that the system has accepted for us already are refused.
+        self.refuse = True
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(tasks)
+        # One more turn of the loop closes what has just been reset.
+        await asyncio.sleep(0)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._passes.add(task)
         self.connections_seen += 1
         self._writers.add(writer)
         try:
             if not self.refuse:
                 await self._join(reader, writer)
-        except (OSError, asyncio.CancelledError):
-            # The peer went away, or the proxy ends: both mean that this connection is over.
-            pass
+        except OSError:
+            pass  # the peer went away, and this connection is over
         finally:
             _reset(writer)
             self._writers.discard(writer)
-            self._passes.discard(task)
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         up_reader, up_writer = await asyncio.open_connection(*self.upstream)
@@ -117,9 +119,10 @@ class FaultProxy:
         ways = [
             asyncio.ensure_future(self._ask(reader, up_writer)),
             asyncio.ensure_future(self._answer(up_reader, writer)),
+            asyncio.ensure_future(self._stop.wait()),
         ]
         try:
-            # When one side is gone, so is the other.
+            # When one side is gone, so is the other; when the proxy ends, so are both.
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for way in ways:
@@ -136,7 +139,11 @@ class FaultProxy:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while chunk := await reader.read(65_536):
-            await self._hold()
+            self._held.append(chunk)
+            try:
+                await self._hold()
+            finally:
+                self._held.remove(chunk)
             rest = self.truncate_after
             if rest is not None:
                 self.truncate_after = max(0, rest - len(chunk))

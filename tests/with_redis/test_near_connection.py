@@ -123,14 +123,14 @@ def test_a_change_that_overtakes_a_read_is_not_lost(proxy: FaultProxy, redis_url
         near = near_of(cache)
         key = cache.make_key(price.key_for(7)).encode()
         near.entries.clear()
-        before = reads(client)
-        proxy.delay = 0.5
+        sealed = client.get(key)
+        proxy.delay = 1.0
         reader = run(lambda: price(7))
-        wait_until(lambda: reads(client) > before, "the server to answer the read")
+        wait_until(lambda: proxy.holds(sealed), "the server to answer the read")
         assert key in near.entries._places
         proxy.delay = 0.0
         direct.delete(price.key_for(7))
-        wait_until(lambda: key not in near.entries._places, "the change to overtake the reply", timeout=0.4)
+        wait_until(lambda: key not in near.entries._places, "the change to overtake the reply", timeout=0.9)
 
         assert old == reader.result(30), "a call that began before the change may get what was there"
         assert (None, True) == (near.find(key), price(7) != old)
