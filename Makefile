@@ -42,7 +42,7 @@ soak: $(VENV)/.installed ## minutes of mixed load while things die; ARGS="--minu
 faults-test: $(VENV)/.installed ## every row of the fault matrix, in every pool: five minutes
 	TASKCACHE_FAULTS=all $(BIN)/python -m pytest tests/faults -n 2 --dist worksteal $(ARGS)
 
-steady: $(VENV)/.installed ## races and faults, TIMES times over, each in another order: four minutes a time; stops at the first flake
+steady: $(VENV)/.installed ## races and faults, TIMES times over, each in another order, AT_ONCE=4 beside each other; stops at the first flake
 	PYTHON=$(BIN)/python tests/steady $(TIMES) $(ARGS)
 
 bench-quick: $(VENV)/.bench ## the same, noisier, within two minutes
