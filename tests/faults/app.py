@@ -99,13 +99,13 @@ def retried(name: str) -> str:
     return f"{name} {number}"
 
 
-# -- bodies that end by themselves
-
-
 @both()
 def rejecting(name: str) -> str:
-    ledger.enter(name)
+    run(name)
     raise Reject("not today", requeue=False)
+
+
+# -- bodies that end by themselves
 
 
 @both(brief)

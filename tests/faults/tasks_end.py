@@ -87,8 +87,12 @@ def rejected(play: Play) -> None:
     """The message is gone and says nothing more; the flight is told before it goes."""
     play.worker()
     play.people()
+    # Who asked after the end would begin anew, and rightly.
+    play.ask("rejecting")
+    play.dispatched()
+    play.begun()
     with play.fault():
-        play.ask("rejecting")
+        play.open()
     play.answered()
 
 
