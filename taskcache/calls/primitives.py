@@ -9,24 +9,18 @@ from msgspec import Struct
 
 from taskcache import events
 from taskcache.calls.invocation import Invocation, counter_of
-from taskcache.codec.envelope import FLAGS_AT, HEADER_BYTES, IS_OURS, NO_LABEL, Envelope, Flags, unpack
-from taskcache.codec.sealing import Codec
+from taskcache.codec.envelope import Envelope, Flags, unpack
+from taskcache.codec.sealing import UNOPENED, Codec
 from taskcache.errors import UntrustedValue, UsageError
 from taskcache.freshness import Verdict, judge
 from taskcache.protocol import flight, scripts, stamps
-from taskcache.protocol.entry import EntryKey, is_companion, new_token, read, token_bytes
+from taskcache.protocol.entry import EntryKey, flight_of, is_companion, new_token, read, token_bytes
 from taskcache.protocol.stamps import function_stamp, glob_escape, tag_stamp
 from taskcache.protocol.steps import Call, Calls, Steps
 from taskcache.settings import PERSIST
 
 R = TypeVar("R")
 MISSING: Any = object()
-
-# How the head of a plain, unsigned, uncompressed value begins: its flags, and a label of nobody.
-_NO_LABEL = NO_LABEL.to_bytes(2, "little")
-_LABEL_AT = FLAGS_AT + 1
-_LABEL_ENDS = _LABEL_AT + len(_NO_LABEL)
-_UNUSUAL = int(Flags.ERROR | Flags.TAGGED)
 
 
 class Entry(Struct, Generic[R], frozen=True):
@@ -101,9 +95,10 @@ def check_keys(keys: Sequence[str]) -> Sequence[str]:
     if isinstance(keys, str):
         raise UsageError(f"keys={keys!r}: pass several keys, such as [{keys!r}]")
     wanted = list(keys)
-    for key in wanted:
-        if not isinstance(key, str):
-            raise UsageError(f"a key is a str, not {type(key).__name__}; write str({key!r})")
+    for kind in set(map(type, wanted)):
+        if not issubclass(kind, str):
+            wrong = next(key for key in wanted if type(key) is kind)
+            raise UsageError(f"a key is a str, not {kind.__name__}; write str({wrong!r})")
     return wanted
 
 
@@ -126,7 +121,8 @@ class Plain(Struct, frozen=True):
 
     def redis_keys(self, keys: Sequence[str]) -> tuple[bytes, ...]:
         """The Redis keys of what `get_many(keys)` reads."""
-        return tuple(redis_key_of(self.name, key) for key in keys)
+        prefix = f"{self.name}:"
+        return tuple([(prefix + key).encode("utf-8", "surrogatepass") for key in keys])
 
     def get_many(self, keys: Sequence[str]) -> Steps[dict[str, Any]]:
         """The values that are there; those of functions are checked against the stamps they name."""
@@ -139,14 +135,14 @@ class Plain(Struct, frozen=True):
         self, keys: Sequence[str], redis_keys: Sequence[bytes], entries: Sequence[bytes | None]
     ) -> Steps[dict[str, Any]]:
         """The values of entries that a read which began after the call began has found."""
-        found: dict[str, Any] = {}
+        # Nearly all of them: there is no stamp to compare, so only the payload is looked at.
+        values = self.codec.open_plain(redis_keys, entries)
+        found = {key: value for key, value in zip(keys, values, strict=True) if value is not UNOPENED}
+        if len(found) == len(keys):
+            return found
         stamped: list[tuple[str, bytes, Envelope, tuple[bytes, ...]]] = []
         for key, redis_key, entry in zip(keys, redis_keys, entries, strict=True):
-            if entry is None:
-                continue
-            if entry[_LABEL_AT:_LABEL_ENDS] == _NO_LABEL and entry[:2] == IS_OURS and not entry[FLAGS_AT] & _UNUSUAL:
-                # Nearly all of them: there is no stamp to compare, so only the payload is looked at.
-                self._open_short(found, key, redis_key, entry)
+            if entry is None or key in found:
                 continue
             envelope = self._unpack(key, entry)
             if isinstance(envelope, int):
@@ -162,12 +158,6 @@ class Plain(Struct, frozen=True):
                 if judge(envelope, [current[name] for name in stamp_names]) is Verdict.FRESH:
                     self._open(found, key, redis_key, envelope)
         return {key: found[key] for key in keys if key in found}
-
-    def _open_short(self, found: dict[str, Any], key: str, redis_key: bytes, entry: bytes) -> None:
-        try:
-            found[key] = self.codec.open_short(redis_key, entry, HEADER_BYTES)
-        except UntrustedValue as error:
-            self._distrust(key, error)
 
     def _unpack(self, key: str, entry: bytes) -> Envelope | int | None:
         counter = counter_of(entry)
@@ -219,7 +209,7 @@ class Plain(Struct, frozen=True):
 
 def flights_of(entries: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
     """The flights that could store over these entries."""
-    return [EntryKey.of(redis_key).flight for redis_key, _ in entries]
+    return [flight_of(redis_key) for redis_key, _ in entries]
 
 
 def replacements(entries: Iterable[tuple[bytes, bytes]], ttl_ms: int) -> list[Call]:

@@ -41,11 +41,12 @@ def loads(data: bytes | memoryview, *, resolve: Callable[[Any], object] | None =
 
     An error of `resolve` is raised as it is.
     """
-    unpickler = _Unpickler(BytesIO(data), resolve)
+    unpickler = None if resolve is None else _Unpickler(BytesIO(data), resolve)
     try:
-        return unpickler.load()
+        # Without `resolve` a reference is an error of pickle's own.
+        return pickle.loads(data) if unpickler is None else unpickler.load()
     except Exception as error:
-        if error is unpickler.unresolved or is_interruption(error):
+        if is_interruption(error) or (unpickler is not None and error is unpickler.unresolved):
             raise
         raise UntrustedValue(f"a value that does not unpickle: {spelled(error)}") from error
 
@@ -70,14 +71,12 @@ def _referring(pickler: type[pickle.Pickler], refer: Callable[[object], object |
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: BytesIO, resolve: Callable[[Any], object] | None) -> None:
+    def __init__(self, file: BytesIO, resolve: Callable[[Any], object]) -> None:
         super().__init__(file)
         self._resolve = resolve
         self.unresolved: Exception | None = None
 
     def persistent_load(self, reference: Any) -> object:
-        if self._resolve is None:
-            raise pickle.UnpicklingError("a reference where none is expected")
         try:
             return self._resolve(reference)
         except Exception as error:

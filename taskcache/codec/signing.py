@@ -15,7 +15,9 @@ from taskcache.errors import UsageError
 
 MAC_BYTES: Final = 16
 
-_LENGTH: Final = struct.Struct("<Q")
+_length: Final = struct.Struct("<Q").pack
+# Up to here it is cheaper to copy than to make one more call.
+_SMALL_BYTES: Final = 1024
 
 
 class Signer:
@@ -42,16 +44,18 @@ class Signer:
         """The id `sign` will answer with, for those who have to sign it as well."""
         return self._newest[0]
 
-    def sign(self, context: bytes, *parts: bytes | memoryview) -> tuple[int, bytes]:
-        """Sign the parts with the newest secret; returns its key id and the MAC."""
+    def sign(self, context: bytes, head: bytes | memoryview, payload: bytes | memoryview) -> tuple[int, bytes]:
+        """Sign a head and what follows it with the newest secret; returns its key id and the MAC."""
         key_id, state = self._newest
-        return key_id, _mac(state, context, parts)
+        return key_id, _mac(state, context, head, payload)
 
-    def verify(self, context: bytes, key_id: int, mac: bytes, *parts: bytes | memoryview) -> bool:
-        """Whether one of our secrets made this MAC for these parts in this context."""
+    def verify(
+        self, context: bytes, key_id: int, mac: bytes, head: bytes | memoryview, payload: bytes | memoryview
+    ) -> bool:
+        """Whether one of our secrets made this MAC for these two in this context."""
         # Nearly always one, and a generator costs as much as its MAC.
         for state in self._states.get(key_id, ()):  # noqa: SIM110
-            if hmac.compare_digest(_mac(state, context, parts), mac):
+            if hmac.compare_digest(_mac(state, context, head, payload), mac):
                 return True
         return False
 
@@ -66,14 +70,13 @@ def _keyed_state(secret: bytes) -> blake2b:
     return blake2b(key=key, digest_size=MAC_BYTES, person=b"taskcache mac 1")
 
 
-def _mac(state: blake2b, context: bytes, parts: tuple[bytes | memoryview, ...]) -> bytes:
+def _mac(state: blake2b, context: bytes, head: bytes | memoryview, payload: bytes | memoryview) -> bytes:
     # Lengths go in too: ("ab", "c") and ("a", "bc") are different things to sign.
+    before = (_length(len(context)), context, _length(len(head)), head, _length(len(payload)))
     mac = state.copy()
-    *heads, last = (context, *parts)
-    # The small ones in one go; the last is the payload, which is not copied.
-    small: list[bytes | memoryview] = []
-    for part in heads:
-        small += (_LENGTH.pack(len(part)), part)
-    mac.update(b"".join((*small, _LENGTH.pack(len(last)))))
-    mac.update(last)
+    if len(payload) <= _SMALL_BYTES:
+        mac.update(b"".join((*before, payload)))
+    else:
+        mac.update(b"".join(before))
+        mac.update(payload)
     return mac.digest()

@@ -1,8 +1,8 @@
 """This is where we turn values into bytes and back as exactly the type they were, without ever running their code.
 
-Plain data (the exact types of `_PLAIN`, keys included) is MessagePack and never leaves C. Everything else becomes a
-numbered extension: leaves.py for values without parts, classes.py for declared classes, arrays.py for numpy. Values
-come back as trees: an object that occurs twice comes back as two. A type that is not listed is refused, because a
+Plain data (the exact types of `_SCALARS` and `_CONTAINERS`, keys included) is MessagePack and never leaves C. Everything
+else becomes a numbered extension: leaves.py for values without parts, classes.py for declared classes, arrays.py for
+numpy. Values come back as trees: an object that occurs twice comes back as two. A type that is not listed is refused, because a
 subclass of str would come back as str.
 """
 
@@ -39,7 +39,6 @@ _SCALARS: Final = frozenset((type(None), bool, int, float, str, bytes))
 # Scalars that need no look at their value: no int is too wide and no text half a character.
 _VERBATIM: Final = frozenset((type(None), bool, float, bytes))
 _CONTAINERS: Final = frozenset((list, dict))
-_PLAIN: Final = _SCALARS | _CONTAINERS
 # Reading takes three frames a level at worst, of the thousand that a deep web stack has already used some hundreds of.
 MAX_DEPTH: Final = 128
 _WIDEST: Final = 2**64
@@ -95,8 +94,11 @@ def encode(value: object, *, refer: Refer | None = None, what: str = "the value"
     the object's place and given to `resolve` on decoding.
     Raises `UnstorableValue`, which names the path from `what` to the culprit, its type and the cure.
     """
+    packed = _pack_plain(value, MAX_DEPTH)
+    if packed is not None:
+        return packed
     try:
-        return _Writer(refer).pack(value, 0)
+        return _encoder.encode(_Writer(refer).write(value, 0))
     except _Refused as refused:
         path = refused.path[::-1]
         where = what + "".join(path[:_SHOWN_STEPS]) + ("…" if len(path) > _SHOWN_STEPS else "")
@@ -121,19 +123,30 @@ def decode(data: bytes | bytearray | memoryview, *, resolve: Resolve | None = No
     raise failed
 
 
+def _pack_plain(value: object, levels: int) -> bytes | None:
+    if _is_plain(value, levels):
+        try:
+            return _encoder.encode(value)
+        except (OverflowError, UnicodeEncodeError):
+            pass  # an int beyond 64 bits, a lone surrogate: found and written one by one
+    return None
+
+
 def _is_plain(value: object, levels: int) -> bool:
     # Level by level with the collector's eyes: a list of a thousand dicts costs a few calls into C, not a Python walk.
     # A dict whose keys are all of exact type str shows only its values, any other shows its keys as well.
     if type(value) in _SCALARS:
         return True
-    level = [value]
-    for _ in range(levels):
-        kinds = set(map(type, level))
-        if kinds <= _SCALARS:
+    if type(value) not in _CONTAINERS:
+        return False
+    level = get_referents(value)
+    for _ in range(levels - 1):
+        parted = [one for one in level if type(one) not in _SCALARS]
+        if not parted:
             return True
-        if not kinds <= _PLAIN:
+        if not _CONTAINERS.issuperset(map(type, parted)):
             return False
-        level = get_referents(*(level if kinds <= _CONTAINERS else [one for one in level if type(one) in _CONTAINERS]))
+        level = get_referents(*parted)
     return False
 
 
@@ -146,14 +159,10 @@ class _Writer:
         self._refer = refer
 
     def pack(self, value: object, depth: int) -> bytes:
-        if _is_plain(value, MAX_DEPTH - depth):
-            try:
-                return _encoder.encode(value)
-            except (OverflowError, UnicodeEncodeError):
-                pass  # an int beyond 64 bits, a lone surrogate: found and written one by one below
-        return _encoder.encode(self._write(value, depth))
+        packed = _pack_plain(value, MAX_DEPTH - depth)
+        return _encoder.encode(self.write(value, depth)) if packed is None else packed
 
-    def _write(self, value: Any, depth: int) -> object:
+    def write(self, value: Any, depth: int) -> object:
         kind = type(value)
         if kind is str:
             return value if _is_text(value) else Ext(*_leaf(value))
@@ -181,7 +190,7 @@ class _Writer:
         written: list[object] = []
         try:
             for item in items:
-                written.append(self._write(item, depth + 1))
+                written.append(self.write(item, depth + 1))
         except _Refused as refused:
             refused.path.append(place.format(len(written)))
             raise
@@ -189,12 +198,8 @@ class _Writer:
 
     def _pack_items(self, items: Iterable[object], depth: int, place: str = "[{}]") -> bytes:
         items = list(items)
-        if _is_plain(items, MAX_DEPTH - depth):
-            try:
-                return _encoder.encode(items)
-            except (OverflowError, UnicodeEncodeError):
-                pass
-        return _encoder.encode(self._write_items(items, depth, place))
+        packed = _pack_plain(items, MAX_DEPTH - depth)
+        return _encoder.encode(self._write_items(items, depth, place)) if packed is None else packed
 
     def _write_dict(self, value: dict[object, object], depth: int) -> object:
         written: dict[object, object] = {}
@@ -202,8 +207,8 @@ class _Writer:
         for key, item in value.items():
             try:
                 # Two calls fewer for each common pair: half the time of a walk is calls.
-                written_key = key if type(key) is str and key.isascii() else self._write(key, depth + 1)
-                written_item = item if type(item) in _VERBATIM else self._write(item, depth + 1)
+                written_key = key if type(key) is str and key.isascii() else self.write(key, depth + 1)
+                written_item = item if type(item) in _VERBATIM else self.write(item, depth + 1)
             except _Refused as refused:
                 refused.path.append(f"[{_shown(key)}]")
                 raise
@@ -255,7 +260,7 @@ class _Writer:
         written = {}
         for name, part in parts.items():
             try:
-                written[name] = self._write(part, depth + 1)
+                written[name] = self.write(part, depth + 1)
             except _Refused as refused:
                 refused.path.append(f".{name}")
                 raise
@@ -298,7 +303,10 @@ def _shown(key: object) -> str:
 
 
 def _refusal(kind: type) -> str:
-    known = next((base for base in kind.__mro__ if base in _PLAIN | {tuple, set, frozenset, *leaves.WRITERS}), None)
+    known = next(
+        (base for base in kind.__mro__ if base in _SCALARS | _CONTAINERS | {tuple, set, frozenset, *leaves.WRITERS}),
+        None,
+    )
     reason = f"is of type {_spelled(kind)}, which the safe codec does not write"
     return (
         reason if known is None else f"{reason} (convert it with {_spelled(known)}(...) if that is what it should be)"
@@ -360,3 +368,5 @@ _BUILDERS: Final[dict[int, Callable[[list[Any]], object]]] = {
 }
 
 _decoder: Final = _Reader(None).decoder
+# `decode` for those who read thousands at once and catch MALFORMED themselves.
+decode_bare: Final[Callable[[bytes], object]] = _decoder.decode

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any, Final
 
 import hiredis
@@ -186,26 +187,28 @@ def wire_to(client: Any) -> Wire | None:
     return Wire(ConnectionPool(connection_class=pool.connection_class, **settings))
 
 
-def pack(keys: tuple[bytes, ...]) -> bytes:
-    """Write an MGET of these keys as RESP."""
-    return b"*%d\r\n$4\r\nMGET\r\n" % (len(keys) + 1) + b"".join(b"$%d\r\n%b\r\n" % (len(key), key) for key in keys)
+def pack(*words: bytes) -> bytes:
+    """Write a command as RESP."""
+    packed: bytes = hiredis.pack_command(words)  # type: ignore[arg-type]  # any number of words, whatever it declares
+    return packed
 
 
-def pack_stores(entries: Sequence[tuple[bytes, bytes]], flights: Sequence[bytes], ttl_ms: int) -> bytes:
-    """Write, as one transaction: how many of these flights are there, and store each entry."""
-    ttl = b"%d" % ttl_ms
-    # "*5 ... PX ttl" or, for ever, "*3" and nothing after the value.
-    words, tail = (5, b"$2\r\nPX\r\n$%d\r\n%b\r\n" % (len(ttl), ttl)) if ttl_ms > 0 else (3, b"")
-    head = b"*%d\r\n$3\r\nSET\r\n" % words
-    return b"".join(
-        (
-            b"*1\r\n$5\r\nMULTI\r\n",
-            b"*%d\r\n$6\r\nEXISTS\r\n" % (len(flights) + 1),
-            *(b"$%d\r\n%b\r\n" % (len(flight), flight) for flight in flights),
-            *(b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n%b" % (head, len(k), k, len(v), v, tail) for k, v in entries),
-            b"*1\r\n$4\r\nEXEC\r\n",
-        )
-    )
+def pack_stores(
+    entries: Sequence[tuple[bytes, bytes]], flights: Sequence[bytes], ttl_ms: int, *, at_once: bool
+) -> bytes:
+    """
+    Write, as one transaction: how many of these flights are there, and store each entry.
+
+    `at_once` stores them with one MSETEX, which Valkey 9.1 and Redis 8.4 know: a third of the work for both ends.
+    """
+    lifetime = (b"PX", b"%d" % ttl_ms) if ttl_ms > 0 else ()
+    if at_once:
+        stores = pack(b"MSETEX", b"%d" % len(entries), *chain.from_iterable(entries), *lifetime)
+    else:
+        # What stands around key and value is the same for all.
+        head, tail = b"*%d\r\n$3\r\nSET\r\n" % (3 + len(lifetime)), pack(*lifetime).partition(b"\r\n")[2]
+        stores = b"".join([b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n%b" % (head, len(k), k, len(v), v, tail) for k, v in entries])
+    return b"".join((pack(b"MULTI"), pack(b"EXISTS", *flights), stores, pack(b"EXEC")))
 
 
 Broken = (OSError, RedisError, Unusual)

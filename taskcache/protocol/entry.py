@@ -9,7 +9,8 @@ from msgspec import Struct
 
 from taskcache.protocol.steps import Call, Steps
 
-COMPANIONS = (b":flight", b":retired:", b":outcome:")
+_FLIGHT = b":flight"
+COMPANIONS = (_FLIGHT, b":retired:", b":outcome:")
 _TOKEN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -23,14 +24,11 @@ class EntryKey(Struct, frozen=True):
     @classmethod
     def of(cls, redis_key: bytes) -> EntryKey:
         """The names that belong to `redis_key`."""
-        opening = redis_key.find(b"{")
-        # Redis Cluster hashes what stands between the first { and the } after it, unless that is nothing.
-        has_tag = opening >= 0 and redis_key.find(b"}", opening + 1) > opening + 1
-        return cls(redis_key, redis_key if has_tag else b"{" + redis_key + b"}")
+        return cls(redis_key, _root_of(redis_key))
 
     @property
     def flight(self) -> bytes:
-        return self.root + b":flight"
+        return self.root + _FLIGHT
 
     def retired(self, token: str) -> bytes:
         return self.root + b":retired:" + token.encode()
@@ -41,6 +39,18 @@ class EntryKey(Struct, frozen=True):
     def around(self, token: str) -> tuple[bytes, bytes, bytes]:
         """The keys by which a flight is found wherever it is: flight, retired, outcome."""
         return self.flight, self.retired(token), self.outcome(token)
+
+
+def flight_of(redis_key: bytes) -> bytes:
+    """The flight of an entry, for those who want no other companion of it."""
+    return _root_of(redis_key) + _FLIGHT
+
+
+def _root_of(redis_key: bytes) -> bytes:
+    opening = redis_key.find(b"{")
+    # Redis Cluster hashes what stands between the first { and the } after it, unless that is nothing.
+    has_tag = opening >= 0 and redis_key.find(b"}", opening + 1) > opening + 1
+    return redis_key if has_tag else b"{%b}" % redis_key
 
 
 def is_companion(redis_key: bytes) -> bool:

@@ -45,6 +45,7 @@ ARGUMENTS = {
     "EVALSHA": ("0" * 40, "1", KEY),
     "SCRIPT": ("LOAD", "return 1"),
     "CLIENT": ("SETINFO", "LIB-NAME", "n"),
+    "MSETEX": ("1", KEY, "v", "PX", "5000"),
     "MULTI": (),
     "EXEC": (),
 }

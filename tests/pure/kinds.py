@@ -222,7 +222,8 @@ def model(value: Any) -> object:
     if kind is complex:
         return kind, model(value.real), model(value.imag)
     if kind is dt.datetime and value.tzinfo is not None:
-        return kind, "aware", value.astimezone(dt.timezone.utc)
+        # Not `astimezone`, which knows no hour before the year 1 begins.
+        return kind, "aware", (value.replace(tzinfo=None) - dt.datetime.min) - (value.utcoffset() or dt.timedelta())
     if kind in (dt.datetime, dt.time):
         return kind, value, value.fold
     if kind is decimal.Decimal:

@@ -59,6 +59,7 @@ def primitives(cache: Cache) -> None:
     n = fresh()
     cache.set(f"k{n}", [n], timeout=60)
     cache.set_many({f"a{n}": 1, f"b{n}": [2]}, timeout=60)
+    cache.set(f"s{n}", n, timeout=60)
     assert {f"a{n}": 1, f"b{n}": [2]} == cache.get_many([f"a{n}", f"b{n}", "none"])
     assert [n] == cache.get(f"k{n}")
     assert n == cache.get_or_set(f"c{n}", lambda: n, timeout=60)

@@ -23,7 +23,7 @@ from tests.nodes.server import ValkeyNode
 from tests.nodes.topology import ClusterNodes
 from tests.nodes.waiting import wait_until
 from tests.with_redis.gate import threads
-from tests.with_redis.near import bring_near, near_of, reads, tracking_clients
+from tests.with_redis.near import bring_near, near_of, tracking_clients
 
 ROOT = Path(__file__).parents[2]
 

@@ -169,30 +169,6 @@ def test_deleting(cache: Cache) -> None:
     assert (1, 0, None) == (cache.delete("key"), cache.delete("key"), cache.get("key"))
 
 
-def test_many_at_once(cache: Cache) -> None:
-    """The plural forms take dicts, keywords and sequences, and leave out what is not there."""
-    assert True is cache.set_many({"a": 1, "b": 2}, timeout=10, c=3)
-
-    assert {"a": 1, "c": 3} == cache.get_many(["a", "missing", "c"])
-    assert 2 == cache.delete_many(["a", "b", "missing"])
-    assert {"c": 3} == cache.get_many(["a", "b", "c"])
-
-
-def test_many_of_nothing(cache: Cache) -> None:
-    """Nothing asked is nothing answered, without an error."""
-    assert ({}, True, 0) == (cache.get_many([]), cache.set_many({}), cache.delete_many([]))
-
-
-def test_get_many_is_one_round_trip(cache: Cache, client: redis.Redis) -> None:
-    """A thousand keys cost one command."""
-    cache.set_many({str(number): number for number in range(1000)})
-    client.config_resetstat()
-    found = cache.get_many([str(number) for number in range(1000)])
-
-    assert 1000 == len(found)
-    assert 1 == client.info("commandstats")["cmdstat_mget"]["calls"]
-
-
 @pytest.mark.parametrize(
     "key", ["", " ", "ä🟢", "a:b", "{tag}:a", "a}b{", "{}", "*", "line\nbreak", "x" * 5_000, "\udcff"]
 )

@@ -1,0 +1,87 @@
+"""This is where many keys are read and written at once: in one round trip, each with its own lifetime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import redis
+
+from taskcache import FOREVER, Cache
+from tests.nodes.server import ValkeyNode
+
+
+def test_many_at_once(cache: Cache) -> None:
+    """The plural forms take dicts, keywords and sequences, and leave out what is not there."""
+    assert True is cache.set_many({"a": 1, "b": 2}, timeout=10, c=3)
+
+    assert {"a": 1, "c": 3} == cache.get_many(["a", "missing", "c"])
+    assert 2 == cache.delete_many(["a", "b", "missing"])
+    assert {"c": 3} == cache.get_many(["a", "b", "c"])
+
+
+def test_many_of_nothing(cache: Cache) -> None:
+    """Nothing asked is nothing answered, without an error."""
+    assert ({}, True, 0) == (cache.get_many([]), cache.set_many({}), cache.delete_many([]))
+
+
+def test_get_many_is_one_round_trip(cache: Cache, client: redis.Redis) -> None:
+    """A thousand keys cost one command."""
+    cache.set_many({str(number): number for number in range(1000)})
+    client.config_resetstat()
+    found = cache.get_many([str(number) for number in range(1000)])
+
+    assert 1000 == len(found)
+    assert 1 == client.info("commandstats")["cmdstat_mget"]["calls"]
+
+
+def commands_of(client: redis.Redis, body: Callable[[], object]) -> dict[str, int]:
+    """How many times `body` has each command executed."""
+    client.config_resetstat()
+    body()
+    return {name.partition("_")[2]: each["calls"] for name, each in client.info("commandstats").items()}
+
+
+def test_many_are_stored_by_one_command(cache: Cache, client: redis.Redis) -> None:
+    """A server that knows MSETEX is given all values, with their lifetime, in one command of one transaction."""
+    values = {str(number): [number] for number in range(1000)}
+    told = commands_of(client, lambda: cache.set_many(values, timeout=60))
+
+    assert (1, 1, 1, None) == (told["msetex"], told["exists"], told["exec"], told.get("set"))
+    assert values == cache.get_many(list(values))
+    assert all(0 < client.pttl(cache.make_key(key)) <= 60_000 for key in values)
+
+
+def test_many_for_ever_are_stored_without_a_lifetime(cache: Cache, client: redis.Redis) -> None:
+    """FOREVER is no lifetime, not one of zero."""
+    cache.set_many({"a": [1], "b": [2]}, timeout=FOREVER)
+
+    assert [-1, -1] == [client.pttl(cache.make_key(key)) for key in "ab"]
+    cache.delete_many(["a", "b"])
+
+
+def test_many_are_stored_by_a_server_that_is_older(start_redis: Callable[..., ValkeyNode], cache_name: str) -> None:
+    """What does not know the command is asked once."""
+    stores_each(start_redis(), cache_name)
+
+
+def test_many_are_stored_where_that_command_is_forbidden(
+    start_valkey: Callable[..., ValkeyNode], cache_name: str
+) -> None:
+    """Who does not let us is asked once."""
+    node = start_valkey()
+    with redis.Redis.from_url(node.url()) as admin:
+        admin.execute_command("ACL", "SETUSER", "default", "-msetex")
+    stores_each(node, cache_name)
+
+
+def stores_each(node: ValkeyNode, cache_name: str) -> None:
+    """Each value gets a SET of its own, and its lifetime with it."""
+    values: dict[str, Any] = {"a": [1], "b": 2, "{c}": "three"}
+    with redis.Redis.from_url(node.url()) as client, Cache(node.url(), cache_name, 60) as cache:
+        for _ in range(2):
+            told = commands_of(client, lambda: cache.set_many(values, timeout=60))
+
+            assert (0, 3) == (told.get("msetex", 0), told["set"])
+            assert values == cache.get_many(list(values))
+            assert all(0 < client.pttl(cache.make_key(key)) <= 60_000 for key in values)
