@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import pytest
 import redis
 
 from taskcache.drivers.renewer import FIRST_BEATS, Lease, Renewer
 from taskcache.drivers.topology import Server
 from taskcache.protocol.entry import EntryKey
+from tests.nodes.server import ValkeyNode
 from tests.nodes.waiting import wait_until
 
 TOKEN = "00000000-0000-4000-8000-000000000001"
@@ -41,6 +43,12 @@ class Flown:
 
     def scripts_run(self) -> int:
         return int(self.client.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0))
+
+
+@pytest.fixture
+def redis_url(start_valkey: Callable[..., ValkeyNode]) -> str:
+    """A server of each test's own: scripts are counted, and on a shared one somebody else may run his last."""
+    return start_valkey().url()
 
 
 @contextmanager
