@@ -26,8 +26,11 @@ if NODES_ARE_DOCKER:
 CACHE_DB, BROKER_DB, BACKEND_DB, LASTING_BROKER_DB, LASTING_BACKEND_DB = range(5)
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Take Ctrl-C as in a terminal: a job in the background of a script is started deaf to it, and so are its children."""
+    config.addinivalue_line(
+        "markers", "own_server: the test counts what its server is asked, so nobody else may use it"
+    )
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -56,9 +59,17 @@ def start_redis() -> Iterator[Callable[..., RedisNode]]:
 
 
 @pytest.fixture
-def redis_url(valkey: ValkeyNode, leaves_no_key_without_ttl: None) -> str:
-    """The address of an empty database; after the test every key in it must have a TTL."""
-    return valkey.url(CACHE_DB)
+def redis_url(request: pytest.FixtureRequest, start_valkey: Callable[..., ValkeyNode]) -> str:
+    """
+    The address of an empty database; after the test every key in it must have a TTL.
+
+    A test that counts what a server was asked is marked `own_server`: threads of an earlier test may still ask.
+    """
+    if request.node.get_closest_marker("own_server"):
+        return start_valkey().url(CACHE_DB)
+    request.getfixturevalue("leaves_no_key_without_ttl")
+    shared: ValkeyNode = request.getfixturevalue("valkey")
+    return shared.url(CACHE_DB)
 
 
 @pytest.fixture

@@ -51,6 +51,14 @@ class RawSocket:
             return self._view[end + 2 : filled - 2]
         return self._rest(end + 2, size, filled)
 
+    def ask(self, packed: bytes) -> Any:
+        """Send one packed command of any kind and give its reply, parsed by hiredis."""
+        self._socket.sendall(packed)
+        reader = hiredis.Reader()
+        while (reply := reader.gets()) is False:
+            reader.feed(self._buffer, 0, self._socket.recv_into(self._buffer))  # type: ignore[arg-type]  # any buffer
+        return reply
+
     def _rest(self, start: int, size: int, filled: int) -> bytearray:
         value = bytearray(size + 2)
         have = filled - start

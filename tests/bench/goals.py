@@ -83,6 +83,8 @@ class Outcome:
     note: str = ""
     # Seconds of one operation of each variant: for the eye, they do not compare between runs.
     seconds: dict[str, float] = field(default_factory=dict)
+    # What the least that could do the same has reached in the same rotation.
+    floor: Spread | None = None
 
     @property
     def is_met(self) -> bool | None:
@@ -91,10 +93,21 @@ class Outcome:
             return None
         return self.row.goal.is_met(self.spread.median)
 
+    @property
+    def is_out_of_reach(self) -> bool:
+        """Whether the goal is missed, and the floor has missed it too."""
+        return self.is_met is False and self.floor is not None and not self.row.goal.is_met(self.floor.median)  # type: ignore[union-attr]
 
-def budget(key: str, spread: Spread | None, note: str = "", seconds: dict[str, float] | None = None) -> Outcome:
-    """The outcome of a row of the budget."""
-    return Outcome(_ROWS[key], spread, note, seconds or {})
+
+def budget(
+    key: str,
+    spread: Spread | None,
+    note: str = "",
+    seconds: dict[str, float] | None = None,
+    floor: Spread | None = None,
+) -> Outcome:
+    """The outcome of a row of the budget, and what its floor was."""
+    return Outcome(_ROWS[key], spread, note, seconds or {}, floor)
 
 
 def beside(text: str, spread: Spread | None, note: str = "", seconds: dict[str, float] | None = None) -> Outcome:

@@ -26,13 +26,15 @@ PATIENCE_S = 120
 
 
 def misses(count: int) -> Told:
-    """Call the two tasks in turn, each time with an argument that nobody has asked for, and say how long what took."""
+    """Call the tasks in turn, each time with an argument that nobody has asked for, and say how long what took."""
     from tests.bench.app import led, plain
 
     base = random.getrandbits(40) << 20
+    floor = _Floor()
     calls: dict[str, Callable[[int], tuple[float, float]]] = {
         "taskcache": lambda number: _timed(led, lambda result: result(timeout=60), number),
         "celery": lambda number: _timed(plain.delay, lambda result: result.get(timeout=60), number),
+        "floor": lambda number: _timed(floor.send, floor.get, number),
     }
     names = list(calls)
     told: Told = {name: {"sent": [], "ended": [], "had": []} for name in names}
@@ -53,6 +55,28 @@ def _timed(send: Callable[[int], Any], get: Callable[[Any], float], number: int)
     result = send(number)
     sent = time.monotonic()
     return sent, get(result)
+
+
+class _Floor:
+    """The caller's side of `bare`: look, elect, send, and wait to be told."""
+
+    def __init__(self) -> None:
+        from tests.bench.app import bare, store
+
+        self._task, self._store = bare, store
+        self._channel = f"bare-{random.getrandbits(64):x}"
+        self._inbox: Any = store.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]  # redis-py
+        self._inbox.subscribe(self._channel)
+
+    def send(self, number: int) -> None:
+        assert self._store.get(f"bare:{number}") is None
+        assert self._store.set(f"bare:{number}:led", 1, nx=True, ex=60)
+        self._task.apply_async((number, self._channel))
+
+    def get(self, sent: None) -> float:
+        while (message := self._inbox.get_message(timeout=60)) is None:
+            pass
+        return float(message["data"])
 
 
 def herd(name: str, thread_count: int) -> Told:

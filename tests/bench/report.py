@@ -38,7 +38,7 @@ class Report:
 
 def markdown(report: Report) -> str:
     """The run as two tables, the curves and where it was run."""
-    lines = [*_machine(report), "", "| row | goal | measured | met |", "|---|---|---|---|"]
+    lines = [*_machine(report), "", "| row | goal | measured | floor | met |", "|---|---|---|---|---|"]
     lines += map(_line, report.budgeted())
     if report.beside():
         lines += ["", "Without a goal:", "", "| row | measured | |", "|---|---|---|"]
@@ -62,9 +62,10 @@ def _machine(report: Report) -> list[str]:
 
 
 def _line(outcome: Outcome) -> str:
-    met = {True: "yes", False: "**no**", None: ""}[outcome.is_met]
+    met = "out of reach" if outcome.is_out_of_reach else {True: "yes", False: "**no**", None: ""}[outcome.is_met]
+    floor = "" if outcome.floor is None else _short(outcome.floor.median)
     note = f" ({outcome.note})" if outcome.note and outcome.spread is not None else ""
-    return f"| {outcome.row.text}{note} | {outcome.row.goal or ''} | {_measured(outcome)} | {met} |"
+    return f"| {outcome.row.text}{note} | {outcome.row.goal or ''} | {_measured(outcome)} | {floor} | {met} |"
 
 
 def _measured(outcome: Outcome) -> str:
@@ -134,6 +135,7 @@ def _as_dict(outcome: Outcome) -> dict[str, Any]:
         "p10": None if spread is None else spread.low,
         "p90": None if spread is None else spread.high,
         "met": outcome.is_met,
+        "floor": None if outcome.floor is None else outcome.floor.median,
         "note": outcome.note,
         "seconds": outcome.seconds,
     }

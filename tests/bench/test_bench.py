@@ -67,8 +67,19 @@ def test_the_table_has_every_row_of_the_budget() -> None:
     table = markdown(report_of(outcomes))
 
     assert [] == [row.text for row in BUDGET if f"| {row.text} |" not in table]
-    assert "| small hit / redis-py `r.get` | ≤ 0.4 | 0.35 [0.3–0.5] | yes |" in table
-    assert "| near hit / `functools.lru_cache` | ≤ 1.6 | not built |  |" in table
+    assert "| small hit / redis-py `r.get` | ≤ 0.4 | 0.35 [0.3–0.5] |  | yes |" in table
+    assert "| near hit / `functools.lru_cache` | ≤ 1.6 | not built |  |  |" in table
+
+
+@pytest.mark.parametrize(("floor", "said"), [(0.3, "**no**"), (0.41, "out of reach")])
+def test_a_goal_is_out_of_reach_when_its_floor_misses_it(floor: float, said: str) -> None:
+    """Only then: whoever is above a floor that keeps the goal has work to do."""
+    missed = budget("hit.small", Spread(0.5, 0.4, 0.6), floor=Spread(floor, floor, floor))
+    met = budget("near.hit", Spread(1.5, 1.4, 1.6), floor=Spread(1.7, 1.7, 1.7))
+    table = markdown(report_of([missed, met]))
+
+    assert f"| 0.5 [0.4–0.6] | {floor} | {said} |" in table
+    assert "| 1.5 [1.4–1.6] | 1.7 | yes |" in table
 
 
 def test_json_has_what_the_table_has() -> None:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from taskcache import Cache
 from taskcache.calls.invocation import Invocation
 from taskcache.protocol import scripts
@@ -72,6 +74,7 @@ def test_a_flight_whose_lease_is_over_is_given_up_at_once(redis_url: str, cache_
     assert LEFT_S < took < LEFT_S + found.grace_s
 
 
+@pytest.mark.own_server
 def test_a_flight_that_a_server_lost_is_brought_back_by_its_living_renewer(redis_url: str, cache_name: str) -> None:
     """Gone before its time it has its grace, in which the renewer asserts it; the waiter waits on."""
     with waiting(redis_url, cache_name) as found:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -11,7 +11,6 @@ import redis
 from taskcache.drivers.renewer import FIRST_BEATS, Lease, Renewer
 from taskcache.drivers.topology import Server
 from taskcache.protocol.entry import EntryKey
-from tests.nodes.server import ValkeyNode
 from tests.nodes.waiting import wait_until
 
 TOKEN = "00000000-0000-4000-8000-000000000001"
@@ -43,12 +42,6 @@ class Flown:
 
     def scripts_run(self) -> int:
         return int(self.client.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0))
-
-
-@pytest.fixture
-def redis_url(start_valkey: Callable[..., ValkeyNode]) -> str:
-    """A server of each test's own: scripts are counted, and on a shared one somebody else may run his last."""
-    return start_valkey().url()
 
 
 @contextmanager
@@ -97,6 +90,7 @@ def test_what_is_confirmed_survives_an_emptied_server(client: redis.Redis, redis
     assert b"running" == client.hget(found.key.retired(TOKEN), "state")
 
 
+@pytest.mark.own_server
 def test_what_nobody_claims_is_asked_about_a_few_times(client: redis.Redis, redis_url: str, cache_name: str) -> None:
     """A message that was delivered twice: its second owner never holds the flight."""
     with flown(client, redis_url, cache_name) as found:
@@ -111,6 +105,7 @@ def test_what_nobody_claims_is_asked_about_a_few_times(client: redis.Redis, redi
     assert FIRST_BEATS <= asked <= FIRST_BEATS + 1
 
 
+@pytest.mark.own_server
 def test_what_is_held_or_over_costs_nothing_between_two_beats(
     client: redis.Redis, redis_url: str, cache_name: str
 ) -> None:

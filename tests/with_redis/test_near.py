@@ -59,6 +59,7 @@ def counted(cache: Cache, **options: Any) -> Any:
     return price
 
 
+@pytest.mark.own_server
 def test_a_near_hit_asks_nobody(cache: Cache, client: redis.Redis) -> None:
     """Once it is here, a value is returned without a word to the server."""
     price = counted(cache)
@@ -117,6 +118,7 @@ def test_an_invalidation_elsewhere_is_seen_soon(cache: Cache, redis_url: str, wa
         wait_until(lambda: price(7) != old, "the other's invalidation to be seen", timeout=10)
 
 
+@pytest.mark.own_server
 def test_a_stamp_that_was_only_extended_costs_one_read(cache: Cache, client: redis.Redis) -> None:
     """Each computation of a function extends its stamp, which the server reports as a change: values stay near."""
     price = counted(cache)
@@ -146,6 +148,7 @@ def test_arguments_that_are_equal_in_python_stay_apart(cache: Cache) -> None:
         assert is_near(cache, kind.key_for(value))
 
 
+@pytest.mark.own_server
 def test_calls_that_mean_the_same_share_what_is_near(cache: Cache, client: redis.Redis) -> None:
     """Defaults and keywords: f(1), f(a=1), f(1, 2) and f(1, b=2) are one value."""
 
@@ -242,6 +245,7 @@ def test_an_expired_value_is_computed_anew(cache: Cache) -> None:
     wait_until(lambda: price(7) != old, "the value to expire", timeout=10)
 
 
+@pytest.mark.own_server
 def test_near_takes_the_longest_time_a_value_is_kept(cache: Cache, client: redis.Redis) -> None:
     """After `near=` seconds the server is asked again, however long the entry lives."""
     price = counted(cache, timeout=60)
@@ -298,6 +302,7 @@ def test_an_error_is_never_near(cache: Cache) -> None:
             fails(7)
 
 
+@pytest.mark.own_server
 def test_options_switch_it_on_and_off(cache: Cache, client: redis.Redis) -> None:
     """`with_options(near=...)` gives a function of the other kind with the same key."""
     price = counted(cache)

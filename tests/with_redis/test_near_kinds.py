@@ -25,6 +25,7 @@ class Shop:
         return self.number
 
 
+@pytest.mark.own_server
 def test_a_method_is_near(cache: Cache, client: redis.Redis) -> None:
     """The object is an argument like others; `obj.method.bust` reaches what is near."""
     runs = iter(range(100))
@@ -43,6 +44,7 @@ def test_a_method_is_near(cache: Cache, client: redis.Redis) -> None:
     assert old != same.price(7)
 
 
+@pytest.mark.own_server
 def test_a_property_is_near(cache: Cache, client: redis.Redis) -> None:
     """`del obj.name` reaches what is near."""
     runs = iter(range(100))
@@ -60,6 +62,7 @@ def test_a_property_is_near(cache: Cache, client: redis.Redis) -> None:
     assert 1 == store.total
 
 
+@pytest.mark.own_server
 def test_a_key_of_ones_own_is_near(cache: Cache, client: redis.Redis) -> None:
     """`key_fn` makes another key and changes nothing else."""
     runs = iter(range(100))
@@ -75,6 +78,7 @@ def test_a_key_of_ones_own_is_near(cache: Cache, client: redis.Redis) -> None:
     assert old != price(7)
 
 
+@pytest.mark.own_server
 def test_a_function_without_parameters_is_near(cache: Cache, client: redis.Redis) -> None:
     """Nothing to tell calls apart by is one call."""
     runs = iter(range(100))
@@ -90,6 +94,7 @@ def test_a_function_without_parameters_is_near(cache: Cache, client: redis.Redis
     assert old != total()
 
 
+@pytest.mark.own_server
 def test_any_number_of_arguments_is_near(cache: Cache, client: redis.Redis) -> None:
     """*args and **kwargs go by the digest of the call."""
 
@@ -103,6 +108,7 @@ def test_any_number_of_arguments_is_near(cache: Cache, client: redis.Redis) -> N
     assert (3, 6, 1) == (total(1, 2), total(1, 2, a=3), total(1))
 
 
+@pytest.mark.own_server
 async def test_a_coroutine_function_is_near(cache: Cache, client: redis.Redis) -> None:
     """Awaited hits ask nobody either, also those of a plain function under `aio`."""
     runs = iter(range(100))
@@ -126,6 +132,7 @@ async def test_a_coroutine_function_is_near(cache: Cache, client: redis.Redis) -
     assert old != await price(7)
 
 
+@pytest.mark.own_server
 def test_a_task_is_near(cache: Cache, client: redis.Redis) -> None:
     """A call of a `cache_async` function finds its value here before it looks on the server."""
     cache.app = celery.Celery("near", broker="memory://")
@@ -169,6 +176,7 @@ def decorated(cache: Cache) -> Any:
     return twice
 
 
+@pytest.mark.own_server
 def test_two_decorations_of_one_name_share_what_is_near(cache: Cache, client: redis.Redis) -> None:
     """Each has a front of its own before the same values."""
     one, other = decorated(cache), decorated(cache)
@@ -181,6 +189,7 @@ def test_two_decorations_of_one_name_share_what_is_near(cache: Cache, client: re
         assert 14 == other(7) == one(7)
 
 
+@pytest.mark.own_server
 def test_two_caches_of_one_process_are_apart(redis_url: str, cache: Cache, client: redis.Redis) -> None:
     """Names keep them apart here as they do on the server."""
     with Cache(redis_url, f"{cache.name}:inner", 60) as inner:

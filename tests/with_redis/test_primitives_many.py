@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import redis
 
 from taskcache import FOREVER, Cache
@@ -25,6 +26,7 @@ def test_many_of_nothing(cache: Cache) -> None:
     assert ({}, True, 0) == (cache.get_many([]), cache.set_many({}), cache.delete_many([]))
 
 
+@pytest.mark.own_server
 def test_get_many_is_one_round_trip(cache: Cache, client: redis.Redis) -> None:
     """A thousand keys cost one command."""
     cache.set_many({str(number): number for number in range(1000)})
@@ -42,6 +44,7 @@ def commands_of(client: redis.Redis, body: Callable[[], object]) -> dict[str, in
     return {name.partition("_")[2]: each["calls"] for name, each in client.info("commandstats").items()}
 
 
+@pytest.mark.own_server
 def test_many_are_stored_by_one_command(cache: Cache, client: redis.Redis) -> None:
     """A server that knows MSETEX is given all values, with their lifetime, in one command of one transaction."""
     values = {str(number): [number] for number in range(1000)}

@@ -56,6 +56,7 @@ def test_several_tags_at_once(cache: Cache, shop: Shop) -> None:
     assert (4, 5, 3) == (shop.price(1), shop.price(2), shop.price(3))
 
 
+@pytest.mark.own_server
 def test_one_tag_costs_one_key_however_many_carry_it(cache: Cache, shop: Shop, client: redis.Redis) -> None:
     """Invalidating a hundred entries deletes one key and touches no entry."""
     for number in range(100):
@@ -78,6 +79,7 @@ def test_a_tag_may_come_from_the_body(cache: Cache, shop: Shop) -> None:
     assert (1, 2, 2) == (again, shop.order(1), shop.order(1))
 
 
+@pytest.mark.own_server
 def test_a_hit_is_one_round_trip_and_tags_of_arguments_cost_nothing_more(
     cache: Cache, shop: Shop, client: redis.Redis
 ) -> None:

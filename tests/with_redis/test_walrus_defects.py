@@ -154,6 +154,7 @@ def test_a_property_never_gets_the_value_of_an_object_that_is_gone(cache: Cache)
     assert len(addresses) < 50, "no address was used twice, so nothing was shown"
 
 
+@pytest.mark.own_server
 def test_keys_and_flush_do_not_use_the_keys_command(cache: Cache, client: redis.Redis) -> None:
     """walrus: `keys` and `flush` run KEYS, which blocks everybody, and one huge DEL."""
     cache.set_many({f"key-{number}": number for number in range(20)}, 60)
@@ -202,6 +203,7 @@ def test_average_times_are_averages(cache: Cache) -> None:
     assert stats.miss_seconds == pytest.approx(f.metrics["avg_miss_time"])
 
 
+@pytest.mark.own_server
 def test_many_values_are_stored_with_their_lifetime_in_one_command_each(cache: Cache, client: redis.Redis) -> None:
     """walrus: `set_many` loses the lifetime if the client dies between MSET and EXPIRE."""
     client.config_resetstat()

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from hashlib import blake2b
 from typing import Any
 
+import msgspec
+
 from tests.bench.functions import ours
 from tests.bench.goals import Outcome, beside, budget
 from tests.bench.ground import Ground
@@ -32,18 +34,27 @@ def keys(ground: Ground) -> Iterator[Outcome]:
     variants["walrus"] = code(
         "'%s:%s' % ('keys', key_fn(args, kwargs))", key_fn=Cache._key_fn, args=(42, "hello"), kwargs={"kw": 7}
     )
-    # The floor of a hashed key: the hash alone, of bytes that are there already.
-    variants["the floor: blake2b-128 of 24 bytes"] = code(
-        "hash(data, digest_size=16).hexdigest()", hash=blake2b, data=b"x" * 24
-    )
+    # The least that makes a key of a call: its arguments bound, packed and hashed, whatever their types are.
+    variants["floor"] = code("floor(42, 'hello', kw=7)", floor=_floor)
     variants |= _others(fn)
     times = rotate(variants, ground.scale.rounds, ground.scale.batch_s / 4)
-    yield budget("key", times.ratio("taskcache", "walrus"), seconds=times.medians())
+    floor = times.ratio("floor", "walrus")
+    yield budget("key", times.ratio("taskcache", "walrus"), seconds=times.medians(), floor=floor)
     yield from (
         beside(f"key derivation of {name} / walrus", times.ratio(name, "walrus"))
         for name in variants
-        if name not in ("taskcache", "walrus")
+        if name not in ("taskcache", "walrus", "floor")
     )
+
+
+_PREFIX = blake2b(b"function", digest_size=16)
+_PACK = msgspec.msgpack.Encoder().encode
+
+
+def _floor(number: int, name: str, *, kw: int = 0) -> bytes:
+    hashed = _PREFIX.copy()
+    hashed.update(_PACK((number, name, kw)))
+    return hashed.digest()
 
 
 def _others(fn: Any) -> dict[str, Any]:

@@ -27,8 +27,10 @@ def misses(ground: Ground) -> Iterator[Outcome]:
 def _outcomes(pool: str, times: dict[str, Any]) -> Iterator[Outcome]:
     ours, theirs = times["taskcache"], times["celery"]
     wakes = {name: _differences(of["had"], of["ended"]) for name, of in times.items()}
-    yield budget(f"miss.{pool}", _ratio(ours["had"], theirs["had"]), seconds=_phases(times, wakes))
-    yield budget(f"wake.{pool}", _ratio(wakes["taskcache"], wakes["celery"]))
+    floor = _ratio(times["floor"]["had"], theirs["had"])
+    yield budget(f"miss.{pool}", _ratio(ours["had"], theirs["had"]), seconds=_phases(times, wakes), floor=floor)
+    floor = _ratio(wakes["floor"], wakes["celery"])
+    yield budget(f"wake.{pool}", _ratio(wakes["taskcache"], wakes["celery"]), floor=floor)
     yield beside(f"what the caller pays to send, {pool} / `delay()`", _ratio(ours["sent"], theirs["sent"]))
 
 

@@ -54,13 +54,10 @@ def _hits(ground: Ground) -> Iterator[Outcome]:
             ),
         }
         times = rotate(variants, ground.scale.rounds, ground.scale.batch_s)
-    yield budget("near.hit", times.ratio("taskcache", "lru_cache"), seconds=times.medians())
+    floor = times.ratio("floor", "lru_cache")
+    yield budget("near.hit", times.ratio("taskcache", "lru_cache"), seconds=times.medians(), floor=floor)
     yield beside("near hit / `lru_cache(typed=True)`", times.ratio("taskcache", "lru_cache(typed=True)"))
     yield beside("near hit of a dict, a copy for each caller / `lru_cache`", times.ratio("a dict", "lru_cache"))
-    yield beside("near hit / the floor in Python", times.ratio("taskcache", "floor"))
-    yield beside(
-        "the floor in Python: types, clock and dict in one function / `lru_cache`", times.ratio("floor", "lru_cache")
-    )
 
 
 def _floor() -> Any:

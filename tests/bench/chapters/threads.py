@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
+from tests.bench.floor import RawSocket, pack
 from tests.bench.functions import named, ours
 from tests.bench.goals import Curve, Outcome, beside, budget
-from tests.bench.ground import SMALL, Ground, pickled
+from tests.bench.ground import CACHE_DB, SMALL, Ground, pickled
 from tests.bench.measure import Times, rotate, throughput
 
 KEY = b"raw:threads"
@@ -24,7 +25,8 @@ def threads(ground: Ground) -> Iterator[Outcome | Curve]:
         works = _works(ground, stack)
         counts = sorted({BUDGETED, *ground.scale.curve_threads})
         times = _measured(ground, works, counts)
-    yield budget("threads", times.speedup("taskcache 8", "redis-py 8"), seconds=times.medians())
+    floor = times.speedup("floor 8", "redis-py 8")
+    yield budget("threads", times.speedup("taskcache 8", "redis-py 8"), seconds=times.medians(), floor=floor)
     if "walrus" in works:
         yield beside("8 threads, hits/s of walrus / redis-py", times.speedup("walrus 8", "redis-py 8"))
     medians = times.medians()
@@ -42,6 +44,7 @@ def _works(ground: Ground, stack: ExitStack) -> dict[str, Callable[[int], Any]]:
     works: dict[str, Callable[[int], Any]] = {
         "taskcache": lambda number: call(0, "hello"),
         "redis-py": lambda number: client.get(KEY),
+        "floor": _floor(ground, stack, (call.stamp, call.cache.make_key(call.key_for(0, "hello")).encode())),
     }
     try:
         from tests.bench.peers import PEERS
@@ -54,12 +57,21 @@ def _works(ground: Ground, stack: ExitStack) -> dict[str, Callable[[int], Any]]:
     return {**works, "walrus": lambda number: decorated(0, "hello")}
 
 
+def _floor(ground: Ground, stack: ExitStack, keys: tuple[bytes, bytes]) -> Callable[[int], Any]:
+    """A bare socket for each thread: no pool, no key, no decoding."""
+    sockets = [RawSocket(ground.server.port, CACHE_DB) for _ in range(BUDGETED)]
+    for each in sockets:
+        stack.callback(each.close)
+    packed = pack(b"MGET", keys)
+    return lambda number: sockets[number].get_two(packed)
+
+
 def _measured(ground: Ground, works: dict[str, Callable[[int], Any]], counts: list[int]) -> Times:
     variants = {
         f"{name} {count}": throughput(work, count)
         for name, work in works.items()
         for count in counts
-        # One point of walrus is enough to compare with.
-        if name != "walrus" or count == BUDGETED
+        # One point of the others is enough to compare with.
+        if name in ("taskcache", "redis-py") or count == BUDGETED
     }
     return rotate(variants, max(5, ground.scale.rounds // 6), ground.scale.batch_s * LONGER)
