@@ -369,4 +369,4 @@ _BUILDERS: Final[dict[int, Callable[[list[Any]], object]]] = {
 
 _decoder: Final = _Reader(None).decoder
 # `decode` for those who read thousands at once and catch MALFORMED themselves.
-decode_bare: Final[Callable[[bytes], object]] = _decoder.decode
+decode_bare: Final[Callable[[bytes | memoryview], object]] = _decoder.decode

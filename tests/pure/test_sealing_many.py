@@ -1,0 +1,130 @@
+"""This is where we hold that reading many entries at once trusts no more than reading each of them."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from taskcache.codec import Codec
+from taskcache.codec.sealing import UNOPENED
+from taskcache.errors import UntrustedValue
+from taskcache.settings import Settings
+
+NEW, OLD = b"new secret of 32 bytes or more...", b"old secret of 32 bytes or more..."
+CODECS = {
+    "plain": Codec(Settings()),
+    "signed": Codec(Settings(secrets=(NEW,))),
+    "rotated": Codec(Settings(secrets=(OLD, NEW))),
+    "old": Codec(Settings(secrets=(OLD,))),
+    "safe": Codec(Settings(secrets=(NEW,), codec="safe")),
+    "pickle": Codec(Settings(secrets=(NEW,), codec="pickle")),
+}
+VALUES: list[Any] = [
+    None,
+    7,
+    "text",
+    {"a": (1, 2)},
+    "word " * 5000,
+    b"\x00" * 100,
+    [1.5] * 1000,
+    bytes(range(256)) * 20,
+]
+KEYS = [b"cache:%d" % number for number in range(len(VALUES))]
+
+
+def one_by_one(codec: Codec, entries: list[Any]) -> list[Any]:
+    """What each entry gives by itself."""
+    found = []
+    for key, entry in zip(KEYS, entries, strict=True):
+        try:
+            found.append(codec.open(key, entry))
+        except UntrustedValue:
+            found.append(UNOPENED)
+    return found
+
+
+@pytest.mark.parametrize("reader", CODECS)
+@pytest.mark.parametrize("writer", CODECS)
+def test_many_open_as_each_does(writer: str, reader: str) -> None:
+    """Whoever wrote them: what is opened here is what opens alone, and of one's own nothing is left over."""
+    entries = CODECS[writer].seal_plain(KEYS, VALUES, fresh_ms=60_000)
+    together, alone = CODECS[reader].open_plain(KEYS, entries), one_by_one(CODECS[reader], entries)
+
+    assert all(one is UNOPENED or one == other for one, other in zip(together, alone, strict=True))
+    if writer == reader:
+        assert VALUES == together
+
+
+def test_a_pickle_is_opened_where_it_may_be() -> None:
+    """What the typed codec does not write, signed."""
+    codec, key = CODECS["signed"], KEYS[:1]
+    entries = codec.seal_plain(key, [Fraction(1, 3)], fresh_ms=0)
+
+    assert [Fraction(1, 3)] == codec.open_plain(key, entries)
+    assert [UNOPENED] == CODECS["safe"].open_plain(key, entries) == CODECS["plain"].open_plain(key, entries)
+
+
+def test_what_needs_a_closer_look_is_left() -> None:
+    """Nothing, a counter, an entry of a function, a failure, and one that was read into a buffer of its own."""
+    codec = CODECS["plain"]
+    facts: dict[str, Any] = {"token": bytes(16), "created_ms": 1, "fresh_ms": 0, "cost_ms": 0}
+    others = [
+        None,
+        b"17",
+        b"",
+        codec.seal(KEYS[3], 1, label_bytes=5, stamps=b"f" * 12, **facts),
+        codec.seal_failure(KEYS[4], ValueError("no"), token=bytes(16)),
+        bytearray(codec.seal(KEYS[5], 1, label_bytes=None, **facts)),
+        codec.seal(KEYS[6], 1, label_bytes=None, **facts)[:30],
+        b"\xc5\x02" + codec.seal(KEYS[7], 1, label_bytes=None, **facts)[2:],
+    ]
+
+    assert [UNOPENED] * len(others) == codec.open_plain(KEYS, others)
+
+
+def test_swapped_entries_are_not_opened() -> None:
+    """A signature belongs to one key."""
+    codec = CODECS["signed"]
+    entries = codec.seal_plain(KEYS, VALUES, fresh_ms=60_000)
+
+    assert [UNOPENED] * len(KEYS) == codec.open_plain(KEYS, entries[1:] + entries[:1])
+
+
+@hypothesis_settings(deadline=None, max_examples=200)
+@given(st.data())
+def test_a_damaged_one_is_left_and_the_others_are_opened(data: st.DataObject) -> None:
+    """No bit can change, no byte be missing or added."""
+    codec = CODECS["signed"]
+    entries = codec.seal_plain(KEYS, VALUES, fresh_ms=60_000)
+    place = data.draw(st.integers(0, len(entries) - 1))
+    raw = bytearray(entries[place])
+    if data.draw(st.booleans()):
+        raw[data.draw(st.integers(0, len(raw) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    elif data.draw(st.booleans()):
+        raw = raw[: data.draw(st.integers(0, len(raw) - 1))]
+    else:
+        raw += data.draw(st.binary(min_size=1, max_size=20))
+    entries[place] = bytes(raw)
+    opened = codec.open_plain(KEYS, entries)
+
+    assert opened[place] is UNOPENED
+    assert [*VALUES[:place], *VALUES[place + 1 :]] == [*opened[:place], *opened[place + 1 :]]
+
+
+@hypothesis_settings(deadline=None, max_examples=200)
+@given(st.data())
+def test_a_damaged_unsigned_one_gives_a_value_or_nothing(data: st.DataObject) -> None:
+    """Without a secret damage may go unseen, but nothing is raised."""
+    codec = CODECS["plain"]
+    entries = codec.seal_plain(KEYS, VALUES, fresh_ms=60_000)
+    place = data.draw(st.integers(0, len(entries) - 1))
+    raw = bytearray(entries[place])
+    raw[data.draw(st.integers(0, len(raw) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    entries[place] = bytes(raw)
+
+    assert len(entries) == len(codec.open_plain(KEYS, entries))
