@@ -9,6 +9,7 @@ from taskcache.calls import calling, following
 from taskcache.calls.primitives import (
     check_keys,
     entry_pattern,
+    flights_of,
     invalidated,
     is_entry,
     redis_key_of,
@@ -68,8 +69,9 @@ class AsyncCache:
         check_keys(list(values))
         ttl_ms = cache.ttl_ms(timeout)
         if not cache.debug and values:
-            station = await self.station()
-            await station.loops.calls(replacements(cache.plain.seal(values, ttl_ms), ttl_ms))
+            entries, loops = cache.plain.seal(values, ttl_ms), (await self.station()).loops
+            if not (ttl_ms and await loops.store_many(entries, flights_of(entries), ttl_ms)):
+                await loops.calls(replacements(entries, ttl_ms))
             cache.count(writes=len(values))
         return True
 

@@ -60,14 +60,31 @@ class AsyncServer:
 
     def ask(self, packed: bytes) -> asyncio.Future[Any] | None:
         """The shortest way: the reply to a packed read on this loop's line; None when the long way has to be gone."""
+        line = self._line()
+        return line.send(packed) if line is not None and line.is_open else None
+
+    def _line(self) -> Line | None:
         line, loop = self._latest(), asyncio.get_running_loop()
         if line is None or line.loop is not loop:
             link = self._links.get(loop)
             line = None if link is None else link.line
-            if line is None:
-                return None
-            self._latest = weakref.ref(line)
-        return line.send(packed) if line.is_open else None
+            if line is not None:
+                self._latest = weakref.ref(line)
+        return line
+
+    async def store_many(self, entries: Sequence[tuple[bytes, bytes]], flights: Sequence[bytes], ttl_ms: int) -> bool:
+        """`Station.store_many` from a coroutine; also False while this loop has no line."""
+        line, done = self._line(), None
+        if line is None:
+            return False
+        try:
+            while done is None:
+                # Sent without a pause between them: what others ask on this line comes before or after.
+                sent = [line.send(command) for command in self._server.stores.commands(entries, flights, ttl_ms)]
+                done = self._server.stores.are_done(await asyncio.gather(*sent, return_exceptions=True))
+            return done
+        finally:
+            self._server.wrote([Call("SET", tuple(key for key, _ in entries))])
 
     async def unlink(self, keys: Sequence[bytes]) -> int:
         """Remove keys; how many were there."""

@@ -10,13 +10,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from redis.exceptions import NoPermissionError
-
 from taskcache.drivers.asyncio import AsyncServer
 from taskcache.drivers.keeper import Keeper
 from taskcache.drivers.renewer import Renewer
 from taskcache.drivers.topology import Obstructed, Server
-from taskcache.drivers.wire import SILENT, Broken, Wire, pack, pack_stores
+from taskcache.drivers.wire import SILENT, Broken, pack
 from taskcache.errors import NoServer
 from taskcache.events import warn_once
 from taskcache.near.cache import Near
@@ -38,7 +36,6 @@ class Station:
         self._keeper: Keeper | None = None
         self._renewer: Renewer | None = None
         self._broken_until = 0.0
-        self._stores_at_once = True
         self.server = Server(database, own_wire=settings.transport == "auto")
         self._wire = self.server.wire
         self.loops = AsyncServer(self.server, own_line=settings.transport == "auto")
@@ -127,24 +124,15 @@ class Station:
         if self._wire is None or self._broken_until > time.monotonic():
             return False
         try:
-            done = self._exec(self._wire, entries, flights, ttl_ms)
+            done = None
+            while done is None:
+                commands = self.server.stores.commands(entries, flights, ttl_ms)
+                done = self.server.stores.are_done(self._wire.commands(b"".join(commands), len(commands)))
+            return done
         except Broken:
             return False
         finally:
             self.server.wrote([Call("SET", tuple(key for key, _ in entries))])
-        return isinstance(done, list) and done[0] == 0 and not any(isinstance(each, Exception) for each in done)
-
-    def _exec(
-        self, wire: Wire, entries: Sequence[tuple[bytes, bytes]], flights: Sequence[bytes], ttl_ms: int
-    ) -> object:
-        if self._stores_at_once and len(entries) > 1:
-            *_, queued, done = wire.commands(pack_stores(entries, flights, ttl_ms, at_once=True), 4)
-            # An older server, or a user who may not: then nothing of it was done, and it is not tried again.
-            if not isinstance(queued, NoPermissionError) and "unknown command" not in str(queued):
-                return done
-            self._stores_at_once = False
-        *_, done = wire.commands(pack_stores(entries, flights, ttl_ms, at_once=False), len(entries) + 3)
-        return done
 
     def check(self) -> None:
         """Raise NoServer without trying when the server failed a moment ago."""

@@ -30,6 +30,7 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
+from taskcache.drivers.stores import Stores
 from taskcache.drivers.wire import SILENT, Broken, wire_to
 from taskcache.errors import NoServer, UsageError
 from taskcache.protocol.scripts import SCRIPTS
@@ -69,6 +70,7 @@ class Server:
         self.wire = wire_to(self.client) if own_wire else None
         self.is_cluster = isinstance(self.client, RedisCluster)
         self.url = describe(self.client)
+        self.stores = Stores()
         # Those who keep copies in this process; they forget what is written before the one who wrote it is told.
         self.keepers_of_copies: list[Callable[[Sequence[bytes]], None]] = []
 

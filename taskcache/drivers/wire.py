@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from itertools import chain
+from collections.abc import Callable
 from typing import Any, Final
 
 import hiredis
@@ -191,24 +190,6 @@ def pack(*words: bytes) -> bytes:
     """Write a command as RESP."""
     packed: bytes = hiredis.pack_command(words)  # type: ignore[arg-type]  # any number of words, whatever it declares
     return packed
-
-
-def pack_stores(
-    entries: Sequence[tuple[bytes, bytes]], flights: Sequence[bytes], ttl_ms: int, *, at_once: bool
-) -> bytes:
-    """
-    Write, as one transaction: how many of these flights are there, and store each entry.
-
-    `at_once` stores them with one MSETEX, which Valkey 9.1 and Redis 8.4 know: a third of the work for both ends.
-    """
-    lifetime = (b"PX", b"%d" % ttl_ms) if ttl_ms > 0 else ()
-    if at_once:
-        stores = pack(b"MSETEX", b"%d" % len(entries), *chain.from_iterable(entries), *lifetime)
-    else:
-        # What stands around key and value is the same for all.
-        head, tail = b"*%d\r\n$3\r\nSET\r\n" % (3 + len(lifetime)), pack(*lifetime).partition(b"\r\n")[2]
-        stores = b"".join([b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n%b" % (head, len(k), k, len(v), v, tail) for k, v in entries])
-    return b"".join((pack(b"MULTI"), pack(b"EXISTS", *flights), stores, pack(b"EXEC")))
 
 
 Broken = (OSError, RedisError, Unusual)

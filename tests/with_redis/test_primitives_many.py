@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,11 @@ import pytest
 import redis
 
 from taskcache import FOREVER, Cache
+from taskcache.protocol.entry import flight_of
 from tests.nodes.server import ValkeyNode
+
+VALUES: dict[str, Any] = {"a": [1], "b": 2, "{c}": "three"}
+TOKEN = "00000000-0000-4000-8000-000000000001"
 
 
 def test_many_at_once(cache: Cache) -> None:
@@ -41,6 +46,11 @@ def commands_of(client: redis.Redis, body: Callable[[], object]) -> dict[str, in
     """How many times `body` has each command executed."""
     client.config_resetstat()
     body()
+    return commands_since(client)
+
+
+def commands_since(client: redis.Redis) -> dict[str, int]:
+    """How many times each command was executed since the statistics were reset."""
     return {name.partition("_")[2]: each["calls"] for name, each in client.info("commandstats").items()}
 
 
@@ -80,11 +90,65 @@ def test_many_are_stored_where_that_command_is_forbidden(
 
 def stores_each(node: ValkeyNode, cache_name: str) -> None:
     """Each value gets a SET of its own, and its lifetime with it."""
-    values: dict[str, Any] = {"a": [1], "b": 2, "{c}": "three"}
     with redis.Redis.from_url(node.url()) as client, Cache(node.url(), cache_name, 60) as cache:
         for _ in range(2):
-            told = commands_of(client, lambda: cache.set_many(values, timeout=60))
+            told = commands_of(client, lambda: cache.set_many(VALUES, timeout=60))
 
             assert (0, 3) == (told.get("msetex", 0), told["set"])
-            assert values == cache.get_many(list(values))
-            assert all(0 < client.pttl(cache.make_key(key)) <= 60_000 for key in values)
+            assert VALUES == cache.get_many(list(VALUES))
+            assert all(0 < client.pttl(cache.make_key(key)) <= 60_000 for key in VALUES)
+
+
+@pytest.mark.own_server
+async def test_a_coroutine_stores_many_by_one_command(cache: Cache, client: redis.Redis) -> None:
+    """As soon as its loop has a line; before, and on whatever has none, each is stored by the script."""
+    assert await cache.aio.set_many(VALUES, timeout=60)
+    client.config_resetstat()
+    assert await cache.aio.set_many(VALUES, timeout=60)
+    told = commands_since(client)
+
+    assert (1, 1, 0, 0) == (told["msetex"], told["exec"], told.get("set", 0), told.get("evalsha", 0))
+    assert VALUES == await cache.aio.get_many(list(VALUES))
+    assert all(0 < client.pttl(cache.make_key(key)) <= 60_000 for key in VALUES)
+
+
+async def test_a_coroutine_stores_many_on_a_server_that_is_older(
+    start_redis: Callable[..., ValkeyNode], cache_name: str
+) -> None:
+    """What does not know the command is asked once."""
+    node = start_redis()
+    with redis.Redis.from_url(node.url()) as client, Cache(node.url(), cache_name, 60) as cache:
+        await cache.aio.get("nothing")  # now there is a line
+        client.config_resetstat()
+        for _ in range(2):
+            assert await cache.aio.set_many(VALUES, timeout=60)
+            assert VALUES == await cache.aio.get_many(list(VALUES))
+        told = commands_since(client)
+        await cache.aio.close()
+
+    assert (6, 0) == (told["set"], told.get("evalsha", 0))
+
+
+async def test_many_coroutines_store_at_once(cache: Cache) -> None:
+    """They share a line: nobody's transaction is torn apart by another's commands."""
+    await cache.aio.get("nothing")
+
+    async def one(number: int) -> None:
+        values = {f"{number}:{part}": [number, part] for part in range(5)}
+        await cache.aio.set_many(values, timeout=60)
+        assert values == await cache.aio.get_many(list(values))
+        assert [number, 0] == await cache.aio.get(f"{number}:0")
+
+    await asyncio.gather(*map(one, range(100)))
+
+
+@pytest.mark.parametrize("is_awaited", [False, True], ids=["called", "awaited"])
+async def test_a_flight_of_one_of_many_is_outdated(cache: Cache, client: redis.Redis, is_awaited: bool) -> None:
+    """What is being computed under one of these keys is not stored over the new value."""
+    flight = flight_of(cache.make_key("b").encode())
+    await cache.aio.get("nothing")
+    client.hset(flight, mapping={"token": TOKEN, "state": "running", "owner": "somebody", "stamps": "s"})
+    client.pexpire(flight, 60_000)
+    assert await cache.aio.set_many(VALUES, 60) if is_awaited else cache.set_many(VALUES, 60)
+
+    assert (b"", VALUES) == (client.hget(flight, "stamps"), cache.get_many(list(VALUES)))

@@ -1,0 +1,39 @@
+"""This is where many entries are stored in one transaction, in the shortest way that a server knows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+from redis.exceptions import NoPermissionError
+
+from taskcache.drivers.wire import pack
+
+
+class Stores:
+    """What is said to one server; it remembers whether the server knows MSETEX (Valkey 9.1, Redis 8.4)."""
+
+    def __init__(self) -> None:
+        self._knows_msetex = True
+
+    def commands(self, entries: Sequence[tuple[bytes, bytes]], flights: Sequence[bytes], ttl_ms: int) -> list[bytes]:
+        """Ask how many of these flights are there, and store each entry; looking and storing are one transaction."""
+        lifetime = (b"PX", b"%d" % ttl_ms) if ttl_ms > 0 else ()
+        if self._knows_msetex and len(entries) > 1:
+            # A third of the work for both ends.
+            stores = [pack(b"MSETEX", b"%d" % len(entries), *chain.from_iterable(entries), *lifetime)]
+        else:
+            # What stands around key and value is the same for all.
+            head, tail = b"*%d\r\n$3\r\nSET\r\n" % (3 + len(lifetime)), pack(*lifetime).partition(b"\r\n")[2]
+            stores = [b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n%b" % (head, len(k), k, len(v), v, tail) for k, v in entries]
+        return [pack(b"MULTI"), pack(b"EXISTS", *flights), *stores, pack(b"EXEC")]
+
+    def are_done(self, replies: Sequence[Any]) -> bool | None:
+        """Whether all is stored and none of the flights was there; None: nothing is, and `commands` has another way."""
+        *_, queued, done = replies
+        if self._knows_msetex and (isinstance(queued, NoPermissionError) or "unknown command" in str(queued)):
+            # An older server, or a user who may not. It is not tried again.
+            self._knows_msetex = False
+            return None
+        return isinstance(done, list) and done[0] == 0 and not any(isinstance(each, Exception) for each in done)
