@@ -19,6 +19,7 @@ from taskcache.codec import Codec, compression, pack, unpack
 from taskcache.codec.envelope import MAC_BYTES, Flags
 from taskcache.errors import RemoteError, UnstorableValue, UntrustedValue, ValueTooLarge
 from taskcache.settings import PERSIST, Settings
+from tests.pure.damage import damaged, flip_a_bit
 
 unhurried = hypothesis_settings(deadline=None, max_examples=200)
 NEW, OLD = b"new secret of 32 bytes or more...", b"old secret of 32 bytes or more..."
@@ -224,13 +225,7 @@ def test_a_signed_pickle_is_loaded_only_where_pickle_is_allowed(reader: Codec) -
 def test_a_damaged_entry_never_opens(data: st.DataObject) -> None:
     """No bit of a signed entry can change, no byte can be missing or added: it is a miss, and no pickle is loaded."""
     sealed = SIGNED.seal(b"k", Bomb(), **FACTS)
-    raw = bytearray(sealed)
-    if data.draw(st.booleans()):
-        raw[data.draw(st.integers(0, len(raw) - 1))] ^= 1 << data.draw(st.integers(0, 7))
-    elif data.draw(st.booleans()):
-        raw = raw[: data.draw(st.integers(0, len(raw) - 1))]
-    else:
-        raw += data.draw(st.binary(min_size=1, max_size=20))
+    raw = damaged(data, sealed)
     flags_set.clear()
     with pytest.raises(UntrustedValue):
         SIGNED.open(b"k", raw)
@@ -245,7 +240,7 @@ def test_a_damaged_entry_never_opens(data: st.DataObject) -> None:
 def test_a_damaged_unsigned_entry_gives_a_value_or_a_miss(data: st.DataObject) -> None:
     """Without a secret damage may go unseen, but it raises nothing but `UntrustedValue` and loads no pickle."""
     raw = bytearray(PLAIN.seal(b"k", {"text": "word " * 1000, "at": (1, 2)}, **FACTS))
-    raw[data.draw(st.integers(0, len(raw) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    flip_a_bit(data, raw)
     with suppress(UntrustedValue):
         PLAIN.open(b"k", raw)
 

@@ -14,6 +14,7 @@ from taskcache.codec import Codec
 from taskcache.codec.sealing import UNOPENED
 from taskcache.errors import UntrustedValue
 from taskcache.settings import Settings
+from tests.pure.damage import damaged, flip_a_bit
 
 NEW, OLD = b"new secret of 32 bytes or more...", b"old secret of 32 bytes or more..."
 CODECS = {
@@ -102,14 +103,7 @@ def test_a_damaged_one_is_left_and_the_others_are_opened(data: st.DataObject) ->
     codec = CODECS["signed"]
     entries = codec.seal_plain(KEYS, VALUES, fresh_ms=60_000)
     place = data.draw(st.integers(0, len(entries) - 1))
-    raw = bytearray(entries[place])
-    if data.draw(st.booleans()):
-        raw[data.draw(st.integers(0, len(raw) - 1))] ^= 1 << data.draw(st.integers(0, 7))
-    elif data.draw(st.booleans()):
-        raw = raw[: data.draw(st.integers(0, len(raw) - 1))]
-    else:
-        raw += data.draw(st.binary(min_size=1, max_size=20))
-    entries[place] = bytes(raw)
+    entries[place] = damaged(data, entries[place])
     opened = codec.open_plain(KEYS, entries)
 
     assert opened[place] is UNOPENED
@@ -124,7 +118,7 @@ def test_a_damaged_unsigned_one_gives_a_value_or_nothing(data: st.DataObject) ->
     entries = codec.seal_plain(KEYS, VALUES, fresh_ms=60_000)
     place = data.draw(st.integers(0, len(entries) - 1))
     raw = bytearray(entries[place])
-    raw[data.draw(st.integers(0, len(raw) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    flip_a_bit(data, raw)
     entries[place] = bytes(raw)
 
     assert len(entries) == len(codec.open_plain(KEYS, entries))
