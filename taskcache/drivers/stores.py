@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
-from redis.exceptions import NoPermissionError
+from redis.exceptions import ResponseError
 
 from taskcache.drivers.wire import pack
 
 
 class Stores:
-    """What is said to one server; it remembers whether the server knows MSETEX (Valkey 9.1, Redis 8.4)."""
+    """What is said to one server; until it is closed, it remembers whether the server knows MSETEX (Valkey 9.1, Redis 8.4)."""
 
     def __init__(self) -> None:
         self._knows_msetex = True
@@ -32,8 +32,8 @@ class Stores:
     def are_done(self, replies: Sequence[Any]) -> bool | None:
         """Whether all is stored and none of the flights was there; None: nothing is, and `commands` has another way."""
         *_, queued, done = replies
-        if self._knows_msetex and (isinstance(queued, NoPermissionError) or "unknown command" in str(queued)):
-            # An older server, or a user who may not. It is not tried again.
+        if self._knows_msetex and isinstance(queued, ResponseError) and "msetex" in str(queued).lower():
+            # "unknown command" of an older server, or "no permissions to run". It is not tried again.
             self._knows_msetex = False
             return None
         return isinstance(done, list) and done[0] == 0 and not any(isinstance(each, Exception) for each in done)

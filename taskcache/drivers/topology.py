@@ -204,7 +204,8 @@ class Server:
             self.wire.after_fork()
 
     def close(self) -> None:
-        """Close this process's connections."""
+        """Close this process's connections; what the server could is found out anew."""
+        self.stores = Stores()
         if self.wire is not None:
             self.wire.close()
         self.client.close()
