@@ -40,8 +40,21 @@ class Watch:
         self.pausing = True
         self.nudged = False
         self.ended = False
+        self.away = False
         self.followers: list[tuple[Heard, Callable[[Sighting], None]]] = []
-        self.steps: Steps[Any] = watch(errand, token, leads=leads, noticed=self._notice, launches=launcher is not None)
+        self.steps: Steps[Any] = watch(
+            errand,
+            token,
+            leads=leads,
+            noticed=self._notice,
+            launches=launcher is not None,
+            was_away=self._was_away,
+        )
+
+    def _was_away(self) -> bool:
+        """Whether the server was away since this was last asked."""
+        was, self.away = self.away, False
+        return was
 
     def _notice(self, sighting: Sighting) -> None:
         if sighting.state == "running" and self.launcher is not None:
@@ -281,6 +294,8 @@ class Keeper:
         now, given_up = time.monotonic(), []
         for job in jobs:
             job.away_since = job.away_since or now
+            if isinstance(job.owner, Watch):
+                job.owner.away = True
             if now - job.away_since > self._patience_s:
                 given_up.append((job.owner, error))
             else:

@@ -15,6 +15,9 @@ from taskcache.settings import Settings
 
 # A flight that is not there is asked for again this often, for a quarter of a lease: a living renewer re-asserts it.
 GRACE_STEP_S: Final = 0.25
+GRACE_OF_LEASE: Final = 4
+# For half of one when the server was away: a worker with a finished value offers it at pauses of up to two seconds.
+GRACE_OF_LEASE_AFTER_OUTAGE: Final = 2
 # A lease with no more than this share left has missed two renewals of five while the server answered us.
 OVERDUE: Final = 0.6
 # A look at a flight that is to be over comes this much later: drivers end a pause up to a twentieth of a second early.
@@ -30,17 +33,29 @@ class Sighting(NamedTuple):
     progress: bytes
 
 
+def _never() -> bool:
+    return False
+
+
 def watch(
-    errand: Errand, token: str, *, leads: bool, noticed: Callable[[Sighting], None], launches: bool
+    errand: Errand,
+    token: str,
+    *,
+    leads: bool,
+    noticed: Callable[[Sighting], None],
+    launches: bool,
+    was_away: Callable[[], bool] = _never,
 ) -> Steps[Ending]:
     """
     Follow one flight until it ends: woken by its inbox, and looking by itself once per watchdog period.
 
     It looks once more right after the lease of a flight that nobody renews. Gone then, the flight is over. A flight
     that is gone before its time may be back in a moment: a server lost it, and its living renewer asserts it.
+    `was_away` tells whether the server could not be asked since the last answer.
     """
     settings, key = errand.settings, errand.key
     tick_s, is_last, absent_s = settings.watchdog_ms / 1000, False, 0.0
+    grace_s = settings.lease_ms / GRACE_OF_LEASE / 1000
     resend_ms, was_resent = settings.queued_ms, False
     heard: bytes | None = yield Pause(token, tick_s)
     while not heard:
@@ -56,14 +71,17 @@ def watch(
         word = scripts.text(reply[0])
         if word == "ended":
             return reply[1]
+        if was_away():
+            # Who holds the lease could not renew it either, and comes back no sooner than we: what was known of it is old.
+            is_last, absent_s, grace_s = False, 0.0, settings.lease_ms / GRACE_OF_LEASE_AFTER_OUTAGE / 1000
         if word == "gone":
             # Only a pause that nobody cut short is known to have lasted.
-            if (is_last and heard is None) or absent_s >= settings.lease_ms / 4000:
+            if (is_last and heard is None) or absent_s >= grace_s:
                 return None
             absent_s, is_last = absent_s + GRACE_STEP_S, False
             heard = yield Pause(token, GRACE_STEP_S)
             continue
-        absent_s, leads = 0.0, False
+        absent_s, leads, grace_s = 0.0, False, settings.lease_ms / GRACE_OF_LEASE / 1000
         sighting = Sighting(scripts.text(reply[1]), reply[2])  # type: ignore[arg-type]  # the script's own words
         noticed(sighting)
         if word == "resend" and launches:

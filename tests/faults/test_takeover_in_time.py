@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -14,6 +14,7 @@ from taskcache.calls.invocation import Invocation
 from taskcache.protocol import scripts
 from taskcache.protocol.flight import Ending
 from taskcache.protocol.steps import Wait
+from tests.nodes.server import ValkeyNode
 from tests.nodes.waiting import wait_until
 
 TOKEN = "00000000-0000-4000-8000-000000000001"
@@ -21,6 +22,8 @@ OWNER = "a worker"
 # Three of five renewals are missing, so it is overdue at the first look, a period after the wait began.
 LEFT_S = 2.2
 LAST_MOMENT_MS = 300
+# With less than a watchdog's period left, the next look is at the end.
+LAST_LOOK_MS = 900
 
 
 class Waiting:
@@ -97,6 +100,24 @@ def test_a_renewal_in_the_last_moment_saves_the_flight(redis_url: str, cache_nam
         wait_until(lambda: found.client.pttl(found.key.flight) < LAST_MOMENT_MS, "the last moment", 20)
         found.client.pexpire(found.key.flight, 5_000)
         found.looked()
+        found.ends()
+
+    assert [b"its value"] == found.endings
+
+
+def test_a_lease_that_ended_while_the_server_was_away_is_not_taken_for_over(
+    start_valkey: Callable[..., ValkeyNode], cache_name: str
+) -> None:
+    """It lost the flight, and nobody could renew it: a finished value that is offered a moment later is everybody's."""
+    node = start_valkey()
+    with waiting(node.url(), cache_name) as found:
+        # From here on the next look is the one at the end of the lease.
+        while found.client.pttl(found.key.flight) > LAST_LOOK_MS:
+            found.looked()
+        node.kill()
+        wait_until(lambda: time.monotonic() > found.began + LEFT_S + found.grace_s, "the lease to be over", 20)
+        node.start()
+        wait_until(lambda: found.scripts_run() > 1, "a look that finds nothing", 20)
         found.ends()
 
     assert [b"its value"] == found.endings

@@ -23,9 +23,20 @@ LEASE_MS = Settings().lease_ms
 class Watched:
     """A watch with what it noticed."""
 
-    def __init__(self, *, leads: bool = False, launches: bool = False) -> None:
+    def __init__(self, *, leads: bool = False, launches: bool = False, away: tuple[bool, ...] = ()) -> None:
         self.seen: list[Sighting] = []
-        self.hand = Hand(watch(errand(), T1, leads=leads, noticed=self.seen.append, launches=launches))
+        # Whether the server was away before each answer.
+        outages = iter(away)
+        self.hand = Hand(
+            watch(
+                errand(),
+                T1,
+                leads=leads,
+                noticed=self.seen.append,
+                launches=launches,
+                was_away=lambda: next(outages, False),
+            )
+        )
 
 
 def argument(hand: Hand, name: str) -> Any:
@@ -76,6 +87,42 @@ def test_a_flight_that_is_gone_has_a_grace() -> None:
             hand.answer(None)
 
     assert (None, 6) == (hand.result, looks)
+
+
+@pytest.mark.parametrize(
+    ("away", "looks"), [((), 6), ((True,), 11), ((False, False, True), 13), ((True, False, True), 13)]
+)
+def test_a_flight_that_is_gone_after_an_outage_has_a_longer_grace(away: tuple[bool, ...], looks: int) -> None:
+    """Half a lease from the server's return: whoever computes could not renew meanwhile, nor store what is finished."""
+    hand = Watched(away=away).hand.answer(None)
+    looked = 0
+    while not hand.is_done:
+        hand.answer([b"gone"])
+        looked += 1
+        if not hand.is_done:
+            hand.answer(None)
+
+    assert (None, looks) == (hand.result, looked)
+
+
+def test_a_lease_that_was_to_end_during_an_outage_is_not_taken_for_over() -> None:
+    """The look at its end came too late to say so."""
+    hand = Watched(away=(False, True)).hand.answer(None, overdue(300), None, [b"gone"])
+
+    assert (False, Pause(T1, 0.25)) == (hand.is_done, hand.now)
+
+
+def test_a_flight_that_came_back_after_an_outage_has_the_usual_grace() -> None:
+    """Renewed since then, so what is known of it is new."""
+    hand = Watched(away=(True, False)).hand.answer(None, RUNNING, None)
+    looked = 0
+    while not hand.is_done:
+        hand.answer([b"gone"])
+        looked += 1
+        if not hand.is_done:
+            hand.answer(None)
+
+    assert (None, 6) == (hand.result, looked)
 
 
 def overdue(left_ms: int) -> list[bytes]:
