@@ -15,9 +15,9 @@ from taskcache.settings import Settings
 
 # A flight that is not there is asked for again this often, for a quarter of a lease: a living renewer re-asserts it.
 GRACE_STEP_S: Final = 0.25
-GRACE_OF_LEASE: Final = 4
+GRACE: Final = 0.25
 # For half of one when the server was away: a worker with a finished value offers it at pauses of up to two seconds.
-GRACE_OF_LEASE_AFTER_OUTAGE: Final = 2
+GRACE_AFTER_OUTAGE: Final = 0.5
 # A lease with no more than this share left has missed two renewals of five while the server answered us.
 OVERDUE: Final = 0.6
 # A look at a flight that is to be over comes this much later: drivers end a pause up to a twentieth of a second early.
@@ -54,8 +54,8 @@ def watch(
     `was_away` tells whether the server could not be asked since the last answer.
     """
     settings, key = errand.settings, errand.key
-    tick_s, is_last, absent_s = settings.watchdog_ms / 1000, False, 0.0
-    grace_s = settings.lease_ms / GRACE_OF_LEASE / 1000
+    tick_s, lease_s = settings.watchdog_ms / 1000, settings.lease_ms / 1000
+    is_last, absent_s, grace_s = False, 0.0, lease_s * GRACE
     resend_ms, was_resent = settings.queued_ms, False
     heard: bytes | None = yield Pause(token, tick_s)
     while not heard:
@@ -73,7 +73,7 @@ def watch(
             return reply[1]
         if was_away():
             # Who holds the lease could not renew it either, and comes back no sooner than we: what was known of it is old.
-            is_last, absent_s, grace_s = False, 0.0, settings.lease_ms / GRACE_OF_LEASE_AFTER_OUTAGE / 1000
+            is_last, absent_s, grace_s = False, 0.0, lease_s * GRACE_AFTER_OUTAGE
         if word == "gone":
             # Only a pause that nobody cut short is known to have lasted.
             if (is_last and heard is None) or absent_s >= grace_s:
@@ -81,7 +81,7 @@ def watch(
             absent_s, is_last = absent_s + GRACE_STEP_S, False
             heard = yield Pause(token, GRACE_STEP_S)
             continue
-        absent_s, leads, grace_s = 0.0, False, settings.lease_ms / GRACE_OF_LEASE / 1000
+        absent_s, leads, grace_s = 0.0, False, lease_s * GRACE
         sighting = Sighting(scripts.text(reply[1]), reply[2])  # type: ignore[arg-type]  # the script's own words
         noticed(sighting)
         if word == "resend" and launches:

@@ -39,6 +39,18 @@ class Watched:
         )
 
 
+def looks_in_vain(hand: Hand) -> int:
+    """Find nothing, every quarter of a second, until the flight is given up; how many looks that took."""
+    looks = 0
+    while not hand.is_done:
+        hand.answer([b"gone"])
+        looks += 1
+        if not hand.is_done:
+            assert Pause(T1, 0.25) == hand.now
+            hand.answer(None)
+    return looks
+
+
 def argument(hand: Hand, name: str) -> Any:
     call = hand.call()
     return dict(zip((each for each, _ in SCRIPTS[call.name].args), call.args, strict=True))[name]
@@ -78,15 +90,8 @@ def test_a_running_flight_is_noticed_and_waited_for() -> None:
 def test_a_flight_that_is_gone_has_a_grace() -> None:
     """For a quarter of a lease a living renewer may bring it back: asked every quarter of a second, then it is dead."""
     hand = Watched().hand.answer(None)
-    looks = 0
-    while not hand.is_done:
-        hand.answer([b"gone"])
-        looks += 1
-        if not hand.is_done:
-            assert Pause(T1, 0.25) == hand.now
-            hand.answer(None)
 
-    assert (None, 6) == (hand.result, looks)
+    assert (6, None) == (looks_in_vain(hand), hand.result)
 
 
 @pytest.mark.parametrize(
@@ -95,14 +100,8 @@ def test_a_flight_that_is_gone_has_a_grace() -> None:
 def test_a_flight_that_is_gone_after_an_outage_has_a_longer_grace(away: tuple[bool, ...], looks: int) -> None:
     """Half a lease from the server's return: whoever computes could not renew meanwhile, nor store what is finished."""
     hand = Watched(away=away).hand.answer(None)
-    looked = 0
-    while not hand.is_done:
-        hand.answer([b"gone"])
-        looked += 1
-        if not hand.is_done:
-            hand.answer(None)
 
-    assert (None, looks) == (hand.result, looked)
+    assert (looks, None) == (looks_in_vain(hand), hand.result)
 
 
 def test_a_lease_that_was_to_end_during_an_outage_is_not_taken_for_over() -> None:
@@ -115,14 +114,8 @@ def test_a_lease_that_was_to_end_during_an_outage_is_not_taken_for_over() -> Non
 def test_a_flight_that_came_back_after_an_outage_has_the_usual_grace() -> None:
     """Renewed since then, so what is known of it is new."""
     hand = Watched(away=(True, False)).hand.answer(None, RUNNING, None)
-    looked = 0
-    while not hand.is_done:
-        hand.answer([b"gone"])
-        looked += 1
-        if not hand.is_done:
-            hand.answer(None)
 
-    assert (None, 6) == (hand.result, looked)
+    assert (6, None) == (looks_in_vain(hand), hand.result)
 
 
 def overdue(left_ms: int) -> list[bytes]:
