@@ -9,7 +9,6 @@ from taskcache.calls import calling, following
 from taskcache.calls.primitives import (
     check_keys,
     entry_pattern,
-    flights_of,
     invalidated,
     is_entry,
     redis_key_of,
@@ -70,7 +69,7 @@ class AsyncCache:
         ttl_ms = cache.ttl_ms(timeout)
         if not cache.debug and values:
             entries, loops = cache.plain.seal(values, ttl_ms), (await self.station()).loops
-            if not (ttl_ms and await loops.store_many(entries, flights_of(entries), ttl_ms)):
+            if not (ttl_ms and await loops.store_many(entries, ttl_ms)):
                 await loops.calls(replacements(entries, ttl_ms))
             cache.count(writes=len(values))
         return True

@@ -16,7 +16,6 @@ from taskcache.calls.primitives import (
     Plain,
     check_keys,
     entry_pattern,
-    flights_of,
     invalidated,
     is_entry,
     redis_key_of,
@@ -207,7 +206,7 @@ class Cache:
         ttl_ms = self.ttl_ms(timeout)
         if not self.debug and values:
             entries, station = self.plain.seal(values, ttl_ms), self.station
-            if not (ttl_ms and station.store_many(entries, flights_of(entries), ttl_ms)):
+            if not (ttl_ms and station.store_many(entries, ttl_ms)):
                 station.server.calls(replacements(entries, ttl_ms))
             self.count(writes=len(values))
         return True

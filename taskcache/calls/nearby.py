@@ -8,7 +8,6 @@ from taskcache.calls.hits import Hits, hits_of
 from taskcache.calls.primitives import MISSING
 from taskcache.drivers import hubs
 from taskcache.drivers.wire import Broken
-from taskcache.near.front import Front, fits
 from taskcache.protocol.flight import Landing
 
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from taskcache.function import Function
     from taskcache.near.cache import Near
     from taskcache.near.entries import Place
+    from taskcache.near.front import Front
     from taskcache.settings import Settings
 
 
@@ -151,6 +151,8 @@ def front_of(
     # A front belongs to one near cache, and under gevent a process has one for each hub.
     if near is None or hubs.are_used():
         return None
+    from taskcache.near.front import Front, fits
+
     if binding is None or not fits(binding) or function.origin.is_coroutine:
         return None
     if function.options.metrics:

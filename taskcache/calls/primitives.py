@@ -14,7 +14,7 @@ from taskcache.codec.sealing import UNOPENED, Codec
 from taskcache.errors import UntrustedValue, UsageError
 from taskcache.freshness import Verdict, judge
 from taskcache.protocol import flight, scripts, stamps
-from taskcache.protocol.entry import EntryKey, flight_of, is_companion, new_token, read, token_bytes
+from taskcache.protocol.entry import EntryKey, is_companion, new_token, read, token_bytes
 from taskcache.protocol.stamps import function_stamp, glob_escape, tag_stamp
 from taskcache.protocol.steps import Call, Calls, Steps
 from taskcache.settings import PERSIST
@@ -192,24 +192,18 @@ class Plain(Struct, frozen=True):
 
     def seal(self, values: Mapping[str, Any], ttl_ms: int) -> list[tuple[bytes, bytes]]:
         """The entries to store, each with its Redis key; a whole number without a secret is written as `incr` reads it."""
-        entries: dict[bytes, bytes] = {}
-        others: dict[bytes, Any] = {}
-        for key, value in values.items():
-            redis_key = redis_key_of(self.name, key)
-            if type(value) is int and not self.is_signed and -(2**63) <= value < 2**63:
-                entries[redis_key] = b"%d" % value
-            else:
-                others[redis_key] = value
-        redis_keys = list(others)
-        entries.update(
-            zip(redis_keys, self.codec.seal_plain(redis_keys, others.values(), fresh_ms=ttl_ms), strict=True)
-        )
-        return list(entries.items())
+        redis_keys, sealed = list(self.redis_keys(list(values))), list(values.values())
+        counters = []
+        if not self.is_signed and int in map(type, sealed):
+            pairs = list(zip(redis_keys, sealed, strict=True))
+            counters = [(redis_key, b"%d" % value) for redis_key, value in pairs if _is_counter(value)]
+            others = [pair for pair in pairs if not _is_counter(pair[1])]
+            redis_keys, sealed = [redis_key for redis_key, _ in others], [value for _, value in others]
+        return counters + list(zip(redis_keys, self.codec.seal_plain(redis_keys, sealed, fresh_ms=ttl_ms), strict=True))
 
 
-def flights_of(entries: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
-    """The flights that could store over these entries."""
-    return [flight_of(redis_key) for redis_key, _ in entries]
+def _is_counter(value: object) -> bool:
+    return type(value) is int and -(2**63) <= value < 2**63
 
 
 def replacements(entries: Iterable[tuple[bytes, bytes]], ttl_ms: int) -> list[Call]:

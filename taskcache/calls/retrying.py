@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
+
+from msgspec import Struct
 
 T = TypeVar("T")
 
@@ -15,7 +17,7 @@ DELAY_S: Final = 180.0
 LONGEST_DELAY_S: Final = 600.0
 
 
-class Plan(NamedTuple):
+class Plan(Struct, frozen=True):
     """How often a failed body is tried again (None: without end), and how long after this try."""
 
     max_retries: int | None
@@ -44,8 +46,9 @@ def tried(options: Mapping[str, Any], compute: Callable[[], T]) -> T:
         try:
             return compute()
         except retried as error:
-            most, countdown = plan(options, retries)
+            planned = plan(options, retries)
+            most = planned.max_retries
             if isinstance(error, never) or (most is not None and retries >= most):
                 raise
         retries += 1
-        time.sleep(countdown)
+        time.sleep(planned.countdown)

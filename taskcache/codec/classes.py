@@ -13,15 +13,17 @@ from dataclasses import fields, is_dataclass
 from enum import Enum, Flag
 from functools import lru_cache
 from types import MemberDescriptorType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from zlib import crc32
+
+from msgspec import Struct
 
 # A script is `__main__` here and a module by its own name in the workers that import it.
 _MAIN_NAMES: Final = ("__main__", "__mp_main__")
 _HEAP_TYPE: Final = 1 << 9
 
 
-class Shape(NamedTuple):
+class Shape(Struct, frozen=True):
     """What we know about the instances of one dataclass or NamedTuple."""
 
     fields: tuple[str, ...]

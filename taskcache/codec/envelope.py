@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from enum import IntFlag
-from typing import Final, NamedTuple
+from typing import Final
 
 from msgspec import Struct
 
@@ -85,7 +85,7 @@ class Envelope(Struct, frozen=True):
         return IS_OURS + self.token
 
 
-class Head(NamedTuple):
+class Head(Struct, frozen=True):
     """What stands before the MAC, as `Envelope` names it, with the flags as a plain number."""
 
     token: bytes
@@ -101,23 +101,31 @@ class Head(NamedTuple):
 
 def write_head(head: Head) -> bytes:
     """Write everything before the MAC. Raises `UsageError` when its parts contradict each other or do not fit."""
-    token, bits, label_bytes, created_ms, fresh_ms, cost_ms, stamps, tags, key_id = head
-    count, rest = divmod(len(stamps), STAMP_BYTES)
-    if len(token) != TOKEN_BYTES:
-        raise UsageError(f"a token of {len(token)} bytes; a token has {TOKEN_BYTES}")
+    count, rest = divmod(len(head.stamps), STAMP_BYTES)
+    if len(head.token) != TOKEN_BYTES:
+        raise UsageError(f"a token of {len(head.token)} bytes; a token has {TOKEN_BYTES}")
     if rest or count > _MAX_STAMPS:
         raise UsageError(
-            f"stamps of {len(stamps)} bytes; {STAMP_BYTES} bytes each, {_MAX_STAMPS} at most: use fewer tags"
+            f"stamps of {len(head.stamps)} bytes; {STAMP_BYTES} bytes each, {_MAX_STAMPS} at most: use fewer tags"
         )
-    if not _is_consistent(bits, label_bytes, count, len(tags)):
+    if not _is_consistent(head.bits, head.label_bytes, count, len(head.tags)):
         raise UsageError("the flags, label, stamps and tags of an entry contradict each other")
-    label = NO_LABEL if label_bytes is None else label_bytes
-    cost_ms = min(cost_ms, _MAX_COST_MS)
     try:
-        header = HEADER.pack(MAGIC, VERSION, token, bits, label, created_ms, fresh_ms, cost_ms, count, key_id)
+        header = HEADER.pack(
+            MAGIC,
+            VERSION,
+            head.token,
+            head.bits,
+            NO_LABEL if head.label_bytes is None else head.label_bytes,
+            head.created_ms,
+            head.fresh_ms,
+            min(head.cost_ms, _MAX_COST_MS),
+            count,
+            head.key_id,
+        )
     except struct.error as error:
         raise UsageError(f"a number of an entry's header is out of its range: {error}") from error
-    return header + stamps + (_pack_tags(tags) if tags else b"")
+    return header + head.stamps + (_pack_tags(head.tags) if head.tags else b"")
 
 
 def pack_head(envelope: Envelope) -> bytes:

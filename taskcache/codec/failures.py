@@ -10,7 +10,9 @@ from __future__ import annotations
 import pickle
 import traceback
 from contextlib import suppress
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
+
+from msgspec import Struct
 
 from taskcache.codec import classes, pickling, typed
 from taskcache.errors import RemoteError, UnstorableValue, UntrustedValue
@@ -63,7 +65,7 @@ def unpack_failure(data: bytes | memoryview, *, trusted: bool) -> Exception:
     return failure.finish(failure.as_remote_error() if error is None else error)
 
 
-class _Failure(NamedTuple):
+class _Failure(Struct, frozen=True):
     """What travels of an error, in the order of the wire; what is Any has not been looked at yet."""
 
     name: str | None
@@ -90,7 +92,7 @@ class _Failure(NamedTuple):
 
 def _read(data: bytes | memoryview) -> _Failure:
     parts = typed.decode(data)
-    if type(parts) is not list or len(parts) != len(_Failure._fields):
+    if type(parts) is not list or len(parts) != len(_Failure.__struct_fields__):
         raise UntrustedValue("a failure that is not laid out as one")
     failure = _Failure(*parts)
     if type(failure.notes) is not list:

@@ -13,7 +13,6 @@ from decimal import Decimal
 from pathlib import PosixPath, PurePosixPath, PureWindowsPath, WindowsPath
 from typing import Any, Final
 from uuid import UUID, SafeUUID
-from zoneinfo import ZoneInfo
 
 # year, month, day, hour, minute, second, microsecond, fold
 _DATETIME: Final = struct.Struct("<HBBBBBIB")
@@ -120,6 +119,8 @@ def _read_timedelta(data: memoryview) -> timedelta:
 
 
 def _write_zone(zone: tzinfo) -> bytes:
+    from zoneinfo import ZoneInfo  # one in twelve of what importing taskcache takes, for those who have zones
+
     if type(zone) is ZoneInfo:
         if zone.key is None:
             raise Unwritable("is a time zone without a name")
@@ -135,6 +136,8 @@ def _write_zone(zone: tzinfo) -> bytes:
 def _read_zone(data: memoryview) -> tzinfo:
     kind, rest = bytes(data[:1]), data[1:]
     if kind == b"Z":
+        from zoneinfo import ZoneInfo
+
         return ZoneInfo(str(rest, "utf-8"))
     offset = _read_timedelta(rest[: _TIMEDELTA.size])
     if kind == b"F":
@@ -167,7 +170,7 @@ _LEAVES: Final[tuple[tuple[int, tuple[type, ...], Callable[[Any], bytes], Callab
     (23, (time,), _write_time, _read_time),
     (24, (datetime,), _write_datetime, _read_datetime),
     (25, (timedelta,), _write_timedelta, _read_timedelta),
-    (26, (timezone, ZoneInfo), _write_zone, _read_zone),
+    (26, (timezone, tzinfo), _write_zone, _read_zone),
     (27, _PATHS, _write_path, _read_path),
 )
 

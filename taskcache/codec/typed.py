@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable
+from datetime import tzinfo
 from enum import Enum
 from gc import get_referents
 from typing import Any, Final
@@ -67,6 +68,8 @@ MALFORMED: Final = (
 )
 
 _encoder: Final = Encoder()
+# Plain data that MessagePack has no form for: an int beyond 64 bits, a lone surrogate.
+_UNUSUAL: Final = (OverflowError, UnicodeEncodeError)
 
 
 class _Refused(Exception):
@@ -107,6 +110,16 @@ def encode(value: object, *, refer: Refer | None = None, what: str = "the value"
         raise UnstorableValue(f"{what} is nested too deeply for the stack that is left here; {_CURE}") from None
 
 
+def encode_plain(values: list[object]) -> list[bytes] | None:
+    """Write many values, each as `encode` does; None when one of them is more than plain data, or may be."""
+    if _is_plain(values, MAX_DEPTH + 1):
+        try:
+            return list(map(_encoder.encode, values))
+        except _UNUSUAL:
+            pass
+    return None
+
+
 def decode(data: bytes | bytearray | memoryview, *, resolve: Resolve | None = None) -> object:
     """
     Read a value. Raises `UntrustedValue` for bytes `encode` did not make and for classes that are not imported here.
@@ -127,8 +140,8 @@ def _pack_plain(value: object, levels: int) -> bytes | None:
     if _is_plain(value, levels):
         try:
             return _encoder.encode(value)
-        except (OverflowError, UnicodeEncodeError):
-            pass  # an int beyond 64 bits, a lone surrogate: found and written one by one
+        except _UNUSUAL:
+            pass  # found and written one by one
     return None
 
 
@@ -141,9 +154,9 @@ def _is_plain(value: object, levels: int) -> bool:
         return False
     level = get_referents(value)
     for _ in range(levels - 1):
-        parted = [one for one in level if type(one) not in _SCALARS]
-        if not parted:
+        if _SCALARS.issuperset(map(type, level)):
             return True
+        parted = [one for one in level if type(one) not in _SCALARS]
         if not _CONTAINERS.issuperset(map(type, parted)):
             return False
         level = get_referents(*parted)
@@ -224,6 +237,9 @@ class _Writer:
             return Ext(_REFERENCE, self.pack(reference, depth + 1))
         if isinstance(value, Enum):
             return self._write_member(value, depth)
+        if isinstance(value, tzinfo):
+            # `zoneinfo` is not imported to know its type; leaves.py tells the zones it knows from others.
+            return Ext(*_leaf(value, tzinfo))
         shape = classes.shape_of(kind)
         if shape is not None:
             return self._write_declared(value, shape, depth)
@@ -267,8 +283,8 @@ class _Writer:
         return written
 
 
-def _leaf(value: Any) -> tuple[int, bytes]:
-    code, write = leaves.WRITERS[type(value)]
+def _leaf(value: Any, kind: type | None = None) -> tuple[int, bytes]:
+    code, write = leaves.WRITERS[kind or type(value)]
     try:
         return code, write(value)
     except leaves.Unwritable as unwritable:

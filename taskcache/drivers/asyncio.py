@@ -72,7 +72,7 @@ class AsyncServer:
                 self._latest = weakref.ref(line)
         return line
 
-    async def store_many(self, entries: Sequence[tuple[bytes, bytes]], flights: Sequence[bytes], ttl_ms: int) -> bool:
+    async def store_many(self, entries: Sequence[tuple[bytes, bytes]], ttl_ms: int) -> bool:
         """`Station.store_many` from a coroutine; also False while this loop has no line."""
         line, done = self._line(), None
         if line is None:
@@ -80,7 +80,7 @@ class AsyncServer:
         try:
             while done is None:
                 # Sent without a pause between them: what others ask on this line comes before or after.
-                sent = [line.send(command) for command in self._server.stores.commands(entries, flights, ttl_ms)]
+                sent = [line.send(command) for command in self._server.stores.commands(entries, ttl_ms)]
                 done = self._server.stores.are_done(await asyncio.gather(*sent, return_exceptions=True))
             return done
         finally:

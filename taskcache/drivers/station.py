@@ -8,7 +8,7 @@ import time
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskcache.drivers.asyncio import AsyncServer
 from taskcache.drivers.keeper import Keeper
@@ -17,9 +17,11 @@ from taskcache.drivers.topology import Obstructed, Server
 from taskcache.drivers.wire import SILENT, Broken, pack
 from taskcache.errors import NoServer
 from taskcache.events import warn_once
-from taskcache.near.cache import Near
 from taskcache.protocol.steps import Call
 from taskcache.settings import Settings
+
+if TYPE_CHECKING:
+    from taskcache.near.cache import Near
 
 # How long a server that did not answer is left alone by calls that can do without it.
 BREAK_S = 1.0
@@ -71,6 +73,8 @@ class Station:
                     self.server.url,
                 )
                 return None
+            from taskcache.near.cache import Near
+
             with self._lock:
                 near = self._nears.get(settings.name)
                 if near is None:
@@ -114,7 +118,7 @@ class Station:
         except Broken:
             return None
 
-    def store_many(self, entries: Sequence[tuple[bytes, bytes]], flights: Sequence[bytes], ttl_ms: int) -> bool:
+    def store_many(self, entries: Sequence[tuple[bytes, bytes]], ttl_ms: int) -> bool:
         """
         Store entries in one transaction; False when it was not done, or a flight of one of them may store over it.
 
@@ -126,7 +130,7 @@ class Station:
         try:
             done = None
             while done is None:
-                commands = self.server.stores.commands(entries, flights, ttl_ms)
+                commands = self.server.stores.commands(entries, ttl_ms)
                 done = self.server.stores.are_done(self._wire.commands(b"".join(commands), len(commands)))
             return done
         except Broken:

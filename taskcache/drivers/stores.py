@@ -9,6 +9,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from taskcache.drivers.wire import pack
+from taskcache.protocol.entry import flights_of
 
 
 class Stores:
@@ -17,8 +18,9 @@ class Stores:
     def __init__(self) -> None:
         self._knows_msetex = True
 
-    def commands(self, entries: Sequence[tuple[bytes, bytes]], flights: Sequence[bytes], ttl_ms: int) -> list[bytes]:
-        """Ask how many of these flights are there, and store each entry; looking and storing are one transaction."""
+    def commands(self, entries: Sequence[tuple[bytes, bytes]], ttl_ms: int) -> list[bytes]:
+        """Ask how many flights of these entries are there, and store each; looking and storing are one transaction."""
+        flights = flights_of([redis_key for redis_key, _ in entries])
         lifetime = (b"PX", b"%d" % ttl_ms) if ttl_ms > 0 else ()
         if self._knows_msetex and len(entries) > 1:
             # A third of the work for both ends.

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
 
 from taskcache.drivers.topology import Server
 from taskcache.errors import NoServer
 from taskcache.protocol.steps import Call, Calls, Launch, Step, Steps, Wait
 
 
-class Stopped(NamedTuple):
+class Stopped(Struct, frozen=True):
     """Where the steps of one call stopped: at a wait, at their end, or at an error."""
 
     wait: Wait | None

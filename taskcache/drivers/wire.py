@@ -8,6 +8,9 @@ idempotent, so the connection is dropped and the read is made again.
 
 from __future__ import annotations
 
+import os
+import socket
+import struct
 import time
 from collections import deque
 from collections.abc import Callable
@@ -40,11 +43,31 @@ class Borrowed:
 
     def __init__(self, pool: ConnectionPool) -> None:
         self.connection: Any = pool.get_connection()
-        socket: Any = self.connection._sock
-        self.send, self.receive = socket.sendall, socket.recv_into
+        connected: Any = self.connection._sock
+        _leave_timeouts_to_the_kernel(connected)
+        self.send, self.receive = connected.sendall, connected.recv_into
         self.buffer = bytearray(BUFFER_BYTES)
         self.view = memoryview(self.buffer)
         self.until = time.monotonic() + LEASE_S
+
+
+def _leave_timeouts_to_the_kernel(connected: Any) -> None:
+    """
+    Have the kernel end a send or a receive that takes too long, where it can.
+
+    Python asks `poll` before each of them when it has to do it itself: two more system calls for a hit, and two more times
+    that a thread gives up the interpreter and waits for it. Sockets of TLS and of gevent are not the kernel's alone.
+    """
+    seconds = connected.gettimeout()
+    if not seconds or os.name != "posix" or type(connected).__module__ != "socket":
+        return
+    span = struct.pack("@ll", int(seconds), int(seconds % 1 * 1_000_000))
+    try:
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, span)
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, span)
+    except OSError:
+        return  # a system with another form of time
+    connected.settimeout(None)
 
 
 class Wire:
@@ -194,4 +217,4 @@ def pack(*words: bytes) -> bytes:
 
 Broken = (OSError, RedisError, Unusual)
 # The part of it that cost the whole time of a reply.
-SILENT = (TimeoutError, RedisTimeoutError)
+SILENT = (TimeoutError, RedisTimeoutError, BlockingIOError)

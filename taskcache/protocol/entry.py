@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 
 from msgspec import Struct
 
@@ -41,9 +42,14 @@ class EntryKey(Struct, frozen=True):
         return self.flight, self.retired(token), self.outcome(token)
 
 
-def flight_of(redis_key: bytes) -> bytes:
-    """The flight of an entry, for those who want no other companion of it."""
-    return _root_of(redis_key) + _FLIGHT
+def flights_of(redis_keys: Iterable[bytes]) -> list[bytes]:
+    """The flights of many entries, for those who want no other companion of them."""
+    # Nearly all keys are without a brace, and this is a part of storing a thousand values that shows.
+    ending = b"}" + _FLIGHT
+    return [
+        b"{" + redis_key + ending if b"{" not in redis_key else _root_of(redis_key) + _FLIGHT
+        for redis_key in redis_keys
+    ]
 
 
 def _root_of(redis_key: bytes) -> bytes:

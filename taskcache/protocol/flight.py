@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from taskcache.codec.envelope import unpack
 from taskcache.errors import Cancelled, ComputationLost, UntrustedValue
@@ -28,7 +29,7 @@ _UNREADABLE = (
 )
 
 
-class Landing(NamedTuple):
+class Landing(Struct, frozen=True):
     """How a call ends: the value, or the error that every waiter of that computation gets."""
 
     value: object
@@ -37,16 +38,16 @@ class Landing(NamedTuple):
     source: Source = "hit"
 
     def via(self, source: Source) -> Landing:
-        return self._replace(source=source)
+        return replace(self, source=source)
 
 
-class Extra(NamedTuple):
+class Extra(Struct, frozen=True):
     """The stamps of tags that a body added: they have to be read before its value may be returned."""
 
     keys: tuple[bytes, ...]
 
 
-class Lead(NamedTuple):
+class Lead(Struct, frozen=True):
     """The caller is the leader and computes here; `stamps` were read before it began, `now_ms` is the server's clock."""
 
     token: str
@@ -154,7 +155,7 @@ def judged(errand: Errand, entry: bytes | None, current: Sequence[bytes | None])
     return None if isinstance(landed, Extra) else landed
 
 
-class Delivery(NamedTuple):
+class Delivery(Struct, frozen=True):
     """What a flight delivered, and the same opened."""
 
     sealed: bytes
@@ -296,7 +297,7 @@ def depart(errand: Errand, token: str, *, envelope: bytes) -> Steps[str]:
     return scripts.text(reply)
 
 
-class Claim(NamedTuple):
+class Claim(Struct, frozen=True):
     """What a claim answered; `stamps` and `now_ms` (server clock) are those the entry must carry."""
 
     word: Literal["run", "ended", "superseded", "gone", "taken", "early"]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
 
 from taskcache.protocol.steps import Call, Steps
 
+_LUA = Path(__file__).parent / "lua"
 _HEADER = re.compile(r"^-- (KEYS|ARGS|REPLY) (.+)$", re.MULTILINE)
 
 
@@ -27,7 +28,7 @@ class Script(Struct, frozen=True):
 
 
 def _load(name: str) -> Script:
-    source = files("taskcache.protocol").joinpath("lua").joinpath(f"{name}.lua").read_text(encoding="utf-8")
+    source = (_LUA / f"{name}.lua").read_text(encoding="utf-8")
     header = dict(_HEADER.findall(source))
     # The last word may be `name...`: as many more keys as the caller gives, in a table.
     *keys, last = header["KEYS"].split()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
+
+from msgspec import Struct
 
 T = TypeVar("T")
 
 
-class Call(NamedTuple):
+class Call(Struct, frozen=True):
     """Run one plain command, or the script of that name; the driver sends back the reply."""
 
     name: str
@@ -16,20 +18,20 @@ class Call(NamedTuple):
     args: tuple[bytes | str | int, ...] = ()
 
 
-class Calls(NamedTuple):
+class Calls(Struct, frozen=True):
     """Run several commands in one round trip; the driver sends back their replies, in order."""
 
     calls: tuple[Call, ...]
 
 
-class Wait(NamedTuple):
+class Wait(Struct, frozen=True):
     """Sleep until the flight `token` ends; the reply is how it ended (see flight.Ending)."""
 
     token: str
     leads: bool
 
 
-class Pause(NamedTuple):
+class Pause(Struct, frozen=True):
     """Sleep until the inbox says something of the flight `token`, or until `seconds` pass.
 
     The reply is the envelope that came, b"" for a wake-up without one, or None when nothing was heard.
@@ -39,13 +41,13 @@ class Pause(NamedTuple):
     seconds: float
 
 
-class Launch(NamedTuple):
+class Launch(Struct, frozen=True):
     """Send the flight `token` to its worker queue; the reply is None, or what the broker raised is thrown in."""
 
     token: str
 
 
-class Inquire(NamedTuple):
+class Inquire(Struct, frozen=True):
     """Ask Celery whether the task `token` ended outside of the protocol; the reply is the reason, or None."""
 
     token: str

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, NamedTuple
+from typing import Final
+
+from msgspec import Struct
 
 from taskcache.errors import DispatchFailed
 from taskcache.launcher import MessageMissing
@@ -26,7 +28,7 @@ AFTER_LAPSE_MS: Final = 100
 LONGEST_RESEND_MS: Final = 600_000
 
 
-class Sighting(NamedTuple):
+class Sighting(Struct, frozen=True):
     """What the last look at a waited flight showed."""
 
     state: State

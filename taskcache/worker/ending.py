@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from celery.exceptions import Ignore, Reject, Retry
+from msgspec import Struct
 
 from taskcache.calls.computing import Attempt
 from taskcache.drivers import blocking, together
@@ -28,7 +29,7 @@ PUBLISH_PAUSES_S: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 PAGE: Final = 50
 
 
-class Run(NamedTuple):
+class Run(Struct, frozen=True):
     """One call whose body runs, and the attempt that it is."""
 
     delivery: Delivery

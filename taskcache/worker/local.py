@@ -6,6 +6,8 @@ import functools
 import os
 from typing import Any
 
+from msgspec.structs import asdict
+
 from taskcache.batching import BoundCall, alone
 from taskcache.cache import Cache
 from taskcache.calls.retrying import plan
@@ -75,7 +77,7 @@ class LocalTask(FlightTask):
         except retried as error:
             if isinstance(error, never):
                 raise
-            planned = plan(options, self.request.retries)._asdict()
+            planned = asdict(plan(options, self.request.retries))
             raise self.retry(exc=error, **{**(options.get("retry_kwargs") or {}), **planned}) from error
 
 

@@ -77,7 +77,8 @@ def exits(play: Play) -> None:
     play.begun()
     began = time.monotonic()
     assert 0 == play.clients[0].exited()
-    assert time.monotonic() - began < 3, "the exit was held up"
+    # What it waits for ends no sooner than we open it, and a busy machine takes seconds to end any interpreter.
+    assert time.monotonic() - began < 10, "the exit was held up"
     del play.asked[0]
     with play.fault():
         play.open()

@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from taskcache import FOREVER, Cache
-from taskcache.protocol.entry import flight_of
+from taskcache.protocol.entry import flights_of
 from tests.nodes.server import ValkeyNode
 
 VALUES: dict[str, Any] = {"a": [1], "b": 2, "{c}": "three"}
@@ -145,7 +145,7 @@ async def test_many_coroutines_store_at_once(cache: Cache) -> None:
 @pytest.mark.parametrize("is_awaited", [False, True], ids=["called", "awaited"])
 async def test_a_flight_of_one_of_many_is_outdated(cache: Cache, client: redis.Redis, is_awaited: bool) -> None:
     """What is being computed under one of these keys is not stored over the new value."""
-    flight = flight_of(cache.make_key("b").encode())
+    (flight,) = flights_of([cache.make_key("b").encode()])
     await cache.aio.get("nothing")
     client.hset(flight, mapping={"token": TOKEN, "state": "running", "owner": "somebody", "stamps": "s"})
     client.pexpire(flight, 60_000)
