@@ -11,6 +11,7 @@ from taskcache import events
 from taskcache.codec.envelope import (
     CREATED_AT,
     ERROR,
+    HEADER_BYTES,
     MAGIC,
     Envelope,
     unpack,
@@ -79,8 +80,7 @@ class Invocation(Struct, eq=False):
             return Landing(counter, None, 0)
         try:
             if len(stamps) == 1 and is_fresh_value(entry, stamps[0]):
-                value = self.codec.open_short(self.redis_key, entry, SHORT_HEAD_BYTES)
-                return Landing(value, None, int.from_bytes(entry[CREATED_AT : CREATED_AT + 8], "little"))
+                return self._short_landing(entry)
             envelope = unpack(entry)
             if not self.label and envelope.label_bytes is None:
                 return self.landing(envelope)  # as `set` left it: no function, so no stamps
@@ -94,6 +94,10 @@ class Invocation(Struct, eq=False):
         except UntrustedValue as error:
             self.distrust(entry, error)
             return None
+
+    def _short_landing(self, entry: bytes) -> Landing:
+        value = self.codec.open_short(self.redis_key, entry, SHORT_HEAD_BYTES)
+        return Landing(value, None, int.from_bytes(entry[CREATED_AT : CREATED_AT + 8], "little"))
 
     def landing(self, envelope: Envelope) -> Landing:
         """The value or the error in an envelope; raises UntrustedValue."""
@@ -113,6 +117,9 @@ class Invocation(Struct, eq=False):
         try:
             if not is_of(sealed, token):
                 raise UntrustedValue("a value that another flight delivered")
+            # Whoever waited gets it whatever happened to its stamp meanwhile: it need only be one of its function alone.
+            if is_fresh_value(sealed, sealed[HEADER_BYTES:SHORT_HEAD_BYTES]):
+                return self._short_landing(sealed), Extra(())
             envelope = unpack(sealed)
             return self.landing(envelope), self._extra(envelope)
         except UntrustedValue as error:

@@ -125,6 +125,10 @@ class Link:
             # The loop closes its asynchronous generators when it ends (asyncio.run does): the one hook it has for us.
             self._closer = self._close_with_loop()
             await self._closer.__anext__()
+        if self._server.is_cluster:
+            async with self._opening:
+                # redis-py 8.1 loses connections when a cluster's first commands are many at once. Later it returns at once.
+                await self._client.initialize()
         if not self._own_line:
             return [await self._by_client(call) for call in calls]
         line = self.line
@@ -153,14 +157,18 @@ class Link:
             return self.line
 
     async def _by_client(self, call: Call) -> Any:
-        if self._server.is_cluster and call.name == "MGET":
-            return [await self._client.execute_command("GET", key) for key in call.keys]
-        command, options = as_command(call)
         try:
-            return await self._client.execute_command(*command, **options)
-        except NoScriptError:
-            await self._client.script_load(SCRIPTS[call.name].text)
-            return await self._client.execute_command(*command, **options)
+            if self._server.is_cluster and call.name == "MGET":
+                return [await self._client.execute_command("GET", key) for key in call.keys]
+            command, options = as_command(call)
+            try:
+                return await self._client.execute_command(*command, **options)
+            except NoScriptError:
+                await self._client.script_load(SCRIPTS[call.name].text)
+                return await self._client.execute_command(*command, **options)
+        except AttributeError as error:
+            # Its cluster client uses connections that another of its tasks has closed, when the cluster changes its shape.
+            raise RedisConnectionError(f"redis-py lost a connection: {error}") from error
 
     async def _close_with_loop(self) -> AsyncGenerator[None, None]:
         try:

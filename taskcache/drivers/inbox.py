@@ -7,9 +7,10 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from contextlib import closing
 
 from taskcache.drivers import threads
+from taskcache.drivers.subscription import SUBSCRIBED
 from taskcache.drivers.topology import Server
 from taskcache.events import warn_once
 
@@ -22,7 +23,6 @@ EARLY_COUNT = 10_000
 EARLY_BYTES = 8 * 2**20
 # How long a caller waits for the first subscription; without it, the watchdog finds the value a second later.
 OPEN_S = 2.0
-LISTEN_S = 5.0
 
 
 class Early:
@@ -125,38 +125,40 @@ class Inbox:
         self._closed.set()
 
     def _run(self) -> None:
-        pause_s = 0.05
-        subscribed_before = False
+        pause_s = 0.0
         while not self._closed.is_set():
             try:
-                with self._server.subscribe(self.channel) as subscription:
+                with closing(self._server.subscribe(self.channel)) as subscription:
                     while not self._closed.is_set():
-                        message = subscription.get_message(timeout=LISTEN_S)
-                        if message is None:
+                        heard = subscription.hear()
+                        if heard is None:
                             self._forget_early()
-                            continue
-                        if message["type"] == "subscribe":
-                            # Also after redis-py has reconnected by itself: what was said meanwhile is lost.
-                            self._subscribed.set()
-                            pause_s = 0.05
-                            if subscribed_before:
-                                self._on_reconnect()
-                            subscribed_before = True
+                        elif heard is SUBSCRIBED:
+                            pause_s = 0.0
+                            self._begin()
                         else:
-                            self._deliver(message["data"])
+                            self._deliver(heard)
             # Not only of redis-py: a socket that another thread closes raises TypeError or ValueError in select.
             except Exception as error:  # noqa: BLE001 - this thread wakes every wait of the process: it must go on
                 if self._closed.is_set():
                     return
-                warn_once("inbox", "taskcache: the wake-up connection to %s broke (%s)", self._server.url, error)
+                if pause_s:
+                    # A connection may break; one that cannot be made again is worth a word.
+                    warn_once("inbox", "taskcache: the wake-up connection to %s broke (%s)", self._server.url, error)
                 time.sleep(pause_s)
-                pause_s = min(pause_s * 2, 1.0)
+                pause_s = min(max(pause_s * 2, 0.05), 1.0)
+
+    def _begin(self) -> None:
+        if self._subscribed.is_set():
+            # What was said meanwhile is lost.
+            self._on_reconnect()
+        self._subscribed.set()
 
     def _forget_early(self) -> None:
         with self._lock:
             self._early.forget(time.monotonic())
 
-    def _deliver(self, data: Any) -> None:
+    def _deliver(self, data: bytes) -> None:
         token, envelope = data[:TOKEN_BYTES].decode("ascii", "replace"), data[TOKEN_BYTES:]
         with self._lock:
             self._early.keep(token, envelope, time.monotonic())

@@ -351,13 +351,13 @@ class Keeper:
                 del self._watches[watching.token]
             followers, watching.followers = watching.followers, []
             watching.ended = True
-        if isinstance(ending, bytes) and watching.launcher is not None:
-            watching.launcher.note_served(watching.token)
         for heard, _ in followers:
             try:
                 heard(ending)
             except Exception:  # noqa: BLE001 - one who cannot hear any more must not keep it from the others
                 logger.exception("taskcache: a waiter could not be told")
+        if isinstance(ending, bytes) and watching.launcher is not None:
+            watching.launcher.note_served(watching.token)
 
     def answer(self, owner: Watch | Pending, reply: Any) -> None:
         """Bring the answer of a slow step back to the thread."""

@@ -31,6 +31,7 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from taskcache.drivers.stores import Stores
+from taskcache.drivers.subscription import ByHand, ByRedisPy, Subscription
 from taskcache.drivers.wire import SILENT, Broken, wire_to
 from taskcache.errors import NoServer, UsageError
 from taskcache.protocol.scripts import SCRIPTS
@@ -162,11 +163,11 @@ class Server:
         """Remove keys, without holding up other clients while their memory is freed; how many were there."""
         return sum(self.calls(unlinks(keys, self.is_cluster)))
 
-    def subscribe(self, channel: str) -> Any:
-        """Open a subscription on a connection of its own."""
-        pubsub = self.client.pubsub()
-        pubsub.subscribe(channel)
-        return pubsub
+    def subscribe(self, channel: str) -> Subscription:
+        """Listen to a channel on a connection of its own; raises OSError or RedisError."""
+        if self.wire is None:
+            return ByRedisPy(self.client, channel)
+        return ByHand(self.client.connection_pool, channel)
 
     def explain(self, error: RedisError) -> Exception:
         """Put a redis-py error into words that name the cure."""

@@ -44,14 +44,14 @@ class Borrowed:
     def __init__(self, pool: ConnectionPool) -> None:
         self.connection: Any = pool.get_connection()
         connected: Any = self.connection._sock
-        _leave_timeouts_to_the_kernel(connected)
+        leave_timeouts_to_the_kernel(connected)
         self.send, self.receive = connected.sendall, connected.recv_into
         self.buffer = bytearray(BUFFER_BYTES)
         self.view = memoryview(self.buffer)
         self.until = time.monotonic() + LEASE_S
 
 
-def _leave_timeouts_to_the_kernel(connected: Any) -> None:
+def leave_timeouts_to_the_kernel(connected: Any) -> None:
     """
     Have the kernel end a send or a receive that takes too long, where it can.
 

@@ -58,6 +58,8 @@ class CeleryLauncher:
         self._token = ""
         # Written now: what the caller changes afterwards is not what was called.
         self._reprs = (saferepr(arguments[0], 1024), saferepr(arguments[1], 1024))
+        # Looked up now, because Celery's configuration is slow to ask and a wake-up asks for it.
+        self._queue: str = function.options.celery.get("queue") or task.app.conf.task_default_queue
 
     def launch(self, token: str) -> None:
         """Send the call under this token."""
@@ -224,11 +226,6 @@ class CeleryLauncher:
     @property
     def _queue_id(self) -> tuple[int, str]:
         return id(self._task.app), self._queue
-
-    @property
-    def _queue(self) -> str:
-        queue: str = self._function.options.celery.get("queue") or self._task.app.conf.task_default_queue
-        return queue
 
     def _warn_unserved(self) -> None:
         app, queue = self._task.app, self._queue

@@ -11,7 +11,7 @@ import redis
 
 from taskcache.drivers.wire import SILENT, Borrowed, Wire, pack, wire_to
 from tests.nodes.proxy import FaultProxy
-from tests.nodes.server import ValkeyNode
+from tests.nodes.server import RedisNode
 
 KEY = b"key"
 
@@ -80,11 +80,21 @@ def test_a_connection_given_back_serves_redis_py(redis_url: str) -> None:
             pool.release(borrowed.connection)
             assert client.ping()
 
-            assert 1 == len(pool._available_connections)  # type: ignore[attr-defined]  # redis-py's own
+            assert 1 == len(pool._available_connections)
     finally:
         client.close()
         pool.disconnect()
 
 
-def test_tls_keeps_its_time_itself(start_valkey: Callable[..., ValkeyNode]) -> None:
+def test_tls_keeps_its_time_itself(start_redis: Callable[..., RedisNode]) -> None:
     """A TLS read may need several of the socket's: only Python can time it."""
+    node = start_redis(tls=True)
+    pool = redis.Redis.from_url(node.url(), socket_timeout=1.5).connection_pool
+    borrowed = Borrowed(pool)
+    try:
+        assert 1.5 == borrowed.connection._sock.gettimeout()
+        borrowed.send(pack(b"PING"))
+        assert 7 == borrowed.receive(borrowed.buffer)
+    finally:
+        pool.release(borrowed.connection)
+        pool.disconnect()
