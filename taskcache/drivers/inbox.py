@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import closing
 
 from taskcache.drivers import threads
-from taskcache.drivers.subscription import SUBSCRIBED
+from taskcache.drivers.subscription import SUBSCRIBED, Subscription
 from taskcache.drivers.topology import Server
 from taskcache.events import warn_once
 
@@ -102,6 +102,7 @@ class Inbox:
         self._give_up_at = 0.0
         self._runs = False
         self._closed = threading.Event()
+        self._subscription: Subscription | None = None
 
     def open(self) -> str:
         """Start listening if nobody has, and return the channel's name."""
@@ -123,12 +124,16 @@ class Inbox:
     def close(self) -> None:
         """Stop listening; the thread ends with its connection, or at its next pause."""
         self._closed.set()
+        if self._subscription is not None:
+            self._subscription.hang_up()
 
     def _run(self) -> None:
         pause_s = 0.0
         while not self._closed.is_set():
             try:
                 with closing(self._server.subscribe(self.channel)) as subscription:
+                    # Before the look whether it is over: whoever ends it after that look hangs up.
+                    self._subscription = subscription
                     while not self._closed.is_set():
                         heard = subscription.hear()
                         if heard is None:

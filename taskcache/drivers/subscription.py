@@ -5,6 +5,8 @@ A wake-up crosses two threads that sleep, so what it costs is felt: redis-py's `
 
 from __future__ import annotations
 
+import socket
+from contextlib import suppress
 from typing import Any, Final, Protocol
 
 import hiredis
@@ -28,6 +30,9 @@ class Subscription(Protocol):
 
     def hear(self) -> Any:
         """A message's bytes, SUBSCRIBED, or None when there was nothing for a while. Raises OSError or RedisError."""
+
+    def hang_up(self) -> None:
+        """Have the one who listens notice that this is over; called by another thread."""
 
     def close(self) -> None:
         """Close the connection."""
@@ -75,6 +80,10 @@ class ByHand:
         word = reply[0] if isinstance(reply, list) else b""
         return reply[2] if word == b"message" else SUBSCRIBED if word == b"subscribe" else None
 
+    def hang_up(self) -> None:
+        with suppress(OSError):  # it may be over already
+            self._socket.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         self._connection.disconnect()
 
@@ -92,6 +101,9 @@ class ByRedisPy:
             return None
         # Also after redis-py has reconnected by itself.
         return SUBSCRIBED if message["type"] == "subscribe" else message["data"]
+
+    def hang_up(self) -> None:
+        """Nothing: the client, which is closed as well, has the connection."""
 
     def close(self) -> None:
         self._pubsub.close()

@@ -30,7 +30,7 @@ def kernels_time(connected: socket.socket) -> bytes:
 
 def test_a_silent_server_ends_a_read(proxy: FaultProxy, redis_url: str) -> None:
     """It is told from a broken one, and the connection with the late answer is not used again."""
-    wire = wire_of(proxy.url(redis_url), 0.2)
+    wire = wire_of(proxy.url(redis_url), 1.0)
     read = pack(b"MGET", KEY)
     try:
         assert [None] == wire.mget(read, 1)
