@@ -7,6 +7,7 @@ import pickle
 import struct
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import repeat
 from typing import Any, Final
 
 from taskcache.codec import compression, failures, pickling, typed
@@ -50,6 +51,8 @@ _NOBODYS: Final = {bits: bytes((bits,)) + NO_LABEL.to_bytes(2, "little") for bit
 _SIGNED_HEADER_BYTES: Final = HEADER_BYTES + MAC_BYTES
 # Larger entries are read through views, which take longer to make than small copies.
 _SMALL_BYTES: Final = 4096
+# How many values are looked at as one: one that is not plain costs its neighbours their short way, and large ones memory.
+_TOGETHER: Final = 100
 # Stands for what `open_plain` has not opened.
 UNOPENED: Final[Any] = object()
 _UNREADABLE: Final = (UntrustedValue, *typed.MALFORMED)
@@ -250,13 +253,17 @@ class Codec:
 
     def _write_many(self, values: Sequence[object]) -> list[tuple[bytes, int]]:
         """What `_write` gives for each value."""
-        payloads = None if self._always_pickles else typed.encode_plain(list(values))
-        if payloads is None:
-            return [self._write(value, what="the value") for value in values]
-        if max(map(len, payloads), default=0) > min(self._compress_above_bytes, compression.MAX_BYTES):
-            return [self._folded(payload, 0) for payload in payloads]
-        bits = 0 if self._signer is None else SIGNED
-        return [(payload, bits) for payload in payloads]
+        written: list[tuple[bytes, int]] = []
+        for start in range(0, len(values), _TOGETHER):
+            part = list(values[start : start + _TOGETHER])
+            payloads = None if self._always_pickles else typed.encode_plain(part)
+            if payloads is None:
+                written += [self._write(value, what="the value") for value in part]
+            elif max(map(len, payloads)) > min(self._compress_above_bytes, compression.MAX_BYTES):
+                written += [self._folded(payload, 0) for payload in payloads]
+            else:
+                written += zip(payloads, repeat(0 if self._signer is None else SIGNED))
+        return written
 
     def _read(self, bits: int, payload: bytes | memoryview, resolve: typed.Resolve | None = None) -> object:
         """Decode a payload that has been verified."""

@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 
 from taskcache.codec import Codec
 from taskcache.codec.sealing import UNOPENED
+from taskcache.codec.typed import encode, encode_plain
 from taskcache.errors import UntrustedValue
 from taskcache.settings import Settings
 from tests.pure.damage import damaged, flip_a_bit
+from tests.pure.values import PLAIN, unhurried
+from tests.pure.values import VALUES as EVERYTHING
 
 NEW, OLD = b"new secret of 32 bytes or more...", b"old secret of 32 bytes or more..."
 CODECS = {
@@ -59,6 +62,26 @@ def test_many_open_as_each_does(writer: str, reader: str) -> None:
     assert all(one is UNOPENED or one == other for one, other in zip(together, alone, strict=True))
     if writer == reader:
         assert VALUES == together
+
+
+@unhurried
+@given(st.lists(PLAIN, min_size=1, max_size=8), st.lists(EVERYTHING, max_size=3))
+def test_many_are_written_as_each_is(plain: list[Any], more: list[Any]) -> None:
+    """Plain values together are the bytes of each; beside one that is not, all go the longer way."""
+    together = encode_plain([*plain, *more])
+
+    assert [encode(value) for value in plain] == encode_plain(plain)
+    assert together is None or [encode(value) for value in (*plain, *more)] == together
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_a_batch_of_all_sorts_comes_back(name: str) -> None:
+    """More than are looked at as one; plain ones, long ones, unusual ones, in their order."""
+    codec, values = CODECS[name], [value for value in VALUES for _ in range(40)] + list(range(300))
+    keys = [b"cache:%d" % number for number in range(len(values))]
+
+    assert values == codec.open_plain(keys, codec.seal_plain(keys, values, fresh_ms=0))
+    assert [] == codec.seal_plain([], [], fresh_ms=0)
 
 
 def test_a_pickle_is_opened_where_it_may_be() -> None:
@@ -122,3 +145,19 @@ def test_a_damaged_unsigned_one_gives_a_value_or_nothing(data: st.DataObject) ->
     entries[place] = bytes(raw)
 
     assert len(entries) == len(codec.open_plain(KEYS, entries))
+
+
+@hypothesis_settings(deadline=None, max_examples=200)
+@given(st.data())
+def test_a_damaged_one_among_the_commonest_harms_no_other(data: st.DataObject) -> None:
+    """Short plain values are read in a loop of their own, which ends at the first that is not one."""
+    codec = CODECS["plain"]
+    values = [{"id": number} for number in range(len(KEYS))]
+    entries: list[Any] = codec.seal_plain(KEYS, values, fresh_ms=60_000)
+    assert values == codec.open_plain(KEYS, entries)
+    place = data.draw(st.integers(0, len(entries) - 1))
+    entries[place] = data.draw(st.sampled_from([None, b"", b"17", damaged(data, entries[place])]))
+    opened, alone = codec.open_plain(KEYS, entries), one_by_one(codec, [each or b"" for each in entries])
+
+    assert opened[place] is UNOPENED or opened[place] == alone[place]
+    assert [*values[:place], *values[place + 1 :]] == [*opened[:place], *opened[place + 1 :]]
