@@ -161,7 +161,8 @@ class Codec:
         """
         if len(entry) < head_bytes:
             raise UntrustedValue(f"an entry of {len(entry)} bytes is shorter than its head")
-        bits, view = entry[FLAGS_AT], memoryview(entry)
+        bits = entry[FLAGS_AT]
+        view = entry if type(entry) is bytes and len(entry) < _SMALL_BYTES else memoryview(entry)
         if not bits and self._signer is None:
             return typed.decode(view[head_bytes:])
         at = head_bytes + MAC_BYTES if bits & SIGNED else head_bytes

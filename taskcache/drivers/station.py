@@ -107,10 +107,10 @@ class Station:
 
     def hit(self, packed: bytes) -> list[bytes | None] | None:
         """The shortest way: a packed MGET of stamp and entry; None when the long way has to be gone."""
-        if self._wire is None or self._broken_until > time.monotonic():
+        if self._wire is None or (self._broken_until and self._broken_until > time.monotonic()):
             return None
         try:
-            return self._wire.mget(packed, 2)
+            return self._wire.pair(packed)
         except SILENT:
             # Who was silent for the whole time of a reply is not asked again by the same call.
             self._leave_alone()
