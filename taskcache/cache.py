@@ -168,7 +168,7 @@ class Cache:
 
     def make_key(self, key: str) -> str:
         """The Redis key of what `get(key)` reads."""
-        return f"{self.name}:{key}"
+        return f"{self.name}:" + key
 
     def unmake_key(self, redis_key: str) -> str:
         """The key that `get` takes, from a Redis key."""

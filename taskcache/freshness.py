@@ -6,19 +6,21 @@ from collections.abc import Sequence
 from enum import Enum, auto
 
 from taskcache.codec.envelope import (
+    COMPRESSED,
     COUNT_AT,
-    ERROR,
     FLAGS_AT,
     HEADER_BYTES,
     IS_OURS,
+    PICKLE,
+    SIGNED,
     STAMP_BYTES,
-    TAGGED,
     Envelope,
 )
 
 # The head of an entry that depends on its function alone.
 SHORT_HEAD_BYTES = HEADER_BYTES + STAMP_BYTES
-_UNUSUAL = ERROR | TAGGED
+# Also what a later version may have added.
+_UNUSUAL = 0xFF & ~(PICKLE | COMPRESSED | SIGNED)
 
 
 class Verdict(Enum):

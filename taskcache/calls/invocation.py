@@ -60,7 +60,7 @@ class Invocation(Struct, eq=False):
         """Describe the call of the function `label` whose key is `key`."""
         name = settings.name
         stamps = (function_stamp(name, label), *(tag_stamp(name, tag) for tag in tags))
-        redis_key = f"{name}:{key}".encode("utf-8", "surrogatepass")
+        redis_key = (f"{name}:" + key).encode("utf-8", "surrogatepass")
         return cls(settings, codec, key, redis_key, label, tags, stamps, lifetime_ms, near_ms)
 
     @property
@@ -128,9 +128,10 @@ class Invocation(Struct, eq=False):
 
     def distrust(self, entry: bytes, error: UntrustedValue) -> None:
         """Count bytes that cannot be read, once for this call: the hit path sees them, and the long way again."""
-        if self.distrusted == hash(entry):
+        met = hash(bytes(entry))
+        if self.distrusted == met:
             return
-        self.distrusted = hash(entry)
+        self.distrusted = met
         events.emit(events.Event("untrusted", self.label, self.key))
         events.warn_once(
             f"untrusted {self.label}",

@@ -104,7 +104,8 @@ def check_keys(keys: Sequence[str]) -> Sequence[str]:
 
 def redis_key_of(name: str, key: str) -> bytes:
     """The Redis key of what `cache.get(key)` reads."""
-    return f"{name}:{key}".encode("utf-8", "surrogatepass")
+    # Put together, not formatted: a member of a str Enum is its text as a key, and its name in a format.
+    return (f"{name}:" + key).encode("utf-8", "surrogatepass")
 
 
 class Plain(Struct, frozen=True):

@@ -332,6 +332,8 @@ def _bare(entries: Sequence[Any]) -> list[Any] | None:
     """The values of entries that are all the commonest: of no function, unsigned, not compressed, not long."""
     plain = _NOBODYS[0]
     try:
+        if max(map(len, entries), default=0) >= _SMALL_BYTES:
+            return None
         values = [
             typed.decode_bare(entry[HEADER_BYTES:])
             for entry in entries

@@ -197,6 +197,9 @@ class _Writer:
             return Ext(_SET if kind is set else _FROZENSET, self._pack_items(value, depth, "{{...}}"))
         if kind is range:
             return Ext(_RANGE, self.pack([value.start, value.stop, value.step], depth))
+        if isinstance(value, tzinfo):
+            # `zoneinfo` is not imported to know its type; leaves.py tells the zones it knows from others.
+            return Ext(*_leaf(value, tzinfo))
         return self._write_object(value, kind, depth)
 
     def _write_items(self, items: Iterable[object], depth: int, place: str = "[{}]") -> list[object]:
@@ -237,9 +240,6 @@ class _Writer:
             return Ext(_REFERENCE, self.pack(reference, depth + 1))
         if isinstance(value, Enum):
             return self._write_member(value, depth)
-        if isinstance(value, tzinfo):
-            # `zoneinfo` is not imported to know its type; leaves.py tells the zones it knows from others.
-            return Ext(*_leaf(value, tzinfo))
         shape = classes.shape_of(kind)
         if shape is not None:
             return self._write_declared(value, shape, depth)

@@ -11,12 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError
 
 from taskcache.drivers import hubs
 from taskcache.drivers.keeper import Keeper
 from taskcache.drivers.line import Line, open_line
-from taskcache.drivers.topology import Server, as_command, packed, unlinks
+from taskcache.drivers.topology import FAILURES, Server, as_command, packed, unlinks
 from taskcache.drivers.twin import async_client
 from taskcache.launcher import Launcher
 from taskcache.protocol.flight import Ending, Errand
@@ -51,7 +51,7 @@ class AsyncServer:
             link = self._links[asyncio.get_running_loop()] = Link(self._server, self._own_line)
         try:
             return await link.calls(calls)
-        except RedisError as error:
+        except FAILURES as error:
             raise self._server.explain(error) from error
         except OSError as error:
             raise self._server.explain(RedisConnectionError(str(error))) from error

@@ -23,6 +23,8 @@ EARLY_COUNT = 10_000
 EARLY_BYTES = 8 * 2**20
 # How long a caller waits for the first subscription; without it, the watchdog finds the value a second later.
 OPEN_S = 2.0
+# A connection that lived for this long is made again at once, without a word.
+LIVED_S = 1.0
 
 
 class Early:
@@ -130,6 +132,7 @@ class Inbox:
     def _run(self) -> None:
         pause_s = 0.0
         while not self._closed.is_set():
+            began = time.monotonic()
             try:
                 with closing(self._server.subscribe(self.channel)) as subscription:
                     # Before the look whether it is over: whoever ends it after that look hangs up.
@@ -139,7 +142,6 @@ class Inbox:
                         if heard is None:
                             self._forget_early()
                         elif heard is SUBSCRIBED:
-                            pause_s = 0.0
                             self._begin()
                         else:
                             self._deliver(heard)
@@ -147,8 +149,10 @@ class Inbox:
             except Exception as error:  # noqa: BLE001 - this thread wakes every wait of the process: it must go on
                 if self._closed.is_set():
                     return
+                if time.monotonic() - began > LIVED_S:
+                    pause_s = 0.0
                 if pause_s:
-                    # A connection may break; one that cannot be made again is worth a word.
+                    # A connection may break; one that breaks again and again is worth a word.
                     warn_once("inbox", "taskcache: the wake-up connection to %s broke (%s)", self._server.url, error)
                 time.sleep(pause_s)
                 pause_s = min(max(pause_s * 2, 0.05), 1.0)

@@ -19,6 +19,7 @@ from redis.exceptions import (
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
+    RedisClusterException,
     RedisError,
     TryAgainError,
 )
@@ -59,6 +60,10 @@ _BY_WIRE: Final = frozenset(
 )
 
 
+# What redis-py raises when no good answer came. A cluster none of whose nodes can be reached is no RedisError there.
+FAILURES: Final = (RedisError, RedisClusterException)
+
+
 class Obstructed(NoServer):
     """A key of ours is of another type: this call goes without the cache, and the server is as well as ever."""
 
@@ -80,7 +85,7 @@ class Server:
         try:
             replies = self._by_wire((call,))
             return self._run(call) if replies is None else self._again(call, replies[0])
-        except RedisError as error:
+        except FAILURES as error:
             raise self.explain(error) from error
         finally:
             self.wrote((call,))
@@ -100,7 +105,7 @@ class Server:
             replies = self._by_wire(calls) or self._by_pipeline(calls)
             # A pipeline that swallows NOSCRIPT looks alive and does nothing: every reply is looked at.
             return [self._again(call, reply) for call, reply in zip(calls, replies, strict=True)]
-        except RedisError as error:
+        except FAILURES as error:
             raise self.explain(error) from error
         finally:
             self.wrote(calls)
@@ -113,7 +118,7 @@ class Server:
             return self.wire.commands(b"".join(packed(call) for call in calls), len(calls))
         except SILENT as error:
             # It has had its time, and a second try would have as much again.
-            raise RedisTimeoutError(f"no reply within the client's time: {error}") from error
+            raise RedisTimeoutError("no reply within the client's time") from error
         except Broken:
             return None
 
@@ -156,7 +161,7 @@ class Server:
                         yield page
                     if not cursor:
                         break
-        except RedisError as error:
+        except FAILURES as error:
             raise self.explain(error) from error
 
     def unlink(self, keys: Sequence[bytes]) -> int:
@@ -169,7 +174,7 @@ class Server:
             return ByRedisPy(self.client, channel)
         return ByHand(self.client.connection_pool, channel)
 
-    def explain(self, error: RedisError) -> Exception:
+    def explain(self, error: RedisError | RedisClusterException) -> Exception:
         """Put a redis-py error into words that name the cure."""
         reason = str(error) or type(error).__name__
         if isinstance(error, AuthenticationError):
@@ -178,7 +183,7 @@ class Server:
             return NoServer(f"{self.url} does not permit what taskcache needs ({reason}); see deploy/users.acl.")
         if isinstance(error, RedisTimeoutError):
             return NoServer(f"{self.url} did not answer in time ({reason}); check that it runs and is not overloaded.")
-        if isinstance(error, RedisConnectionError | ClusterDownError):
+        if isinstance(error, RedisConnectionError | ClusterDownError | RedisClusterException):
             return NoServer(f"{self.url} cannot be reached ({reason}); check the address and that the server runs.")
         if reason.startswith(_REFUSALS) or isinstance(error, _REFUSED):
             return NoServer(f"{self.url} cannot serve now ({reason}).")

@@ -9,6 +9,7 @@ idempotent, so the connection is dropped and the read is made again.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import struct
 import time
@@ -20,6 +21,7 @@ import hiredis
 from redis._parsers.base import BaseParser
 from redis.backoff import NoBackoff
 from redis.connection import BlockingConnectionPool, ConnectionPool
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
@@ -51,6 +53,9 @@ class Borrowed:
     def __init__(self, pool: ConnectionPool) -> None:
         self.connection: Any = pool.get_connection()
         connected: Any = self.connection._sock
+        if connected is None:
+            pool.release(self.connection)
+            raise RedisConnectionError("the connections of this process were just closed")
         leave_timeouts_to_the_kernel(connected)
         self.send, self.receive = connected.sendall, connected.recv_into
         self.buffer = bytearray(BUFFER_BYTES)
@@ -63,10 +68,14 @@ def leave_timeouts_to_the_kernel(connected: Any) -> None:
     Have the kernel end a send or a receive that takes too long, where it can.
 
     Python asks `poll` before each of them when it has to do it itself: two more system calls for a hit, and two more times
-    that a thread gives up the interpreter and waits for it. Sockets of TLS and of gevent are not the kernel's alone.
+    that a thread gives up the interpreter and waits for it. Each piece of what is sent has the time by itself, so a slow
+    network may take large values. Sockets of TLS and of gevent are not the kernel's alone, and where a timer interrupts
+    again and again (profilers do) the kernel would begin anew each time.
     """
     seconds = connected.gettimeout()
     if not seconds or os.name != "posix" or type(connected).__module__ != "socket":
+        return
+    if any(signal.getitimer(which)[1] for which in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)):
         return
     span = struct.pack("@ll", int(seconds), int(seconds % 1 * 1_000_000))
     try:
@@ -207,7 +216,7 @@ def _more(borrowed: Borrowed, filled: int) -> int:
     return int(got)
 
 
-def _read_long(borrowed: Borrowed, start: int, size: int, filled: int) -> tuple[bytearray, int, int]:
+def _read_long(borrowed: Borrowed, start: int, size: int, filled: int) -> tuple[bytes | bytearray, int, int]:
     """Read a value that is not here yet into a place of its own, without a second copy; nothing may follow it."""
     value = bytearray(size + 2)
     have = filled - start
@@ -219,7 +228,8 @@ def _read_long(borrowed: Borrowed, start: int, size: int, filled: int) -> tuple[
                 raise ConnectionError("the connection was closed")
             have += got
     del value[size:]
-    return value, 0, 0
+    # Short ones are small change, and as bytes they may be asked about like any other.
+    return bytes(value) if size < BUFFER_BYTES else value, 0, 0
 
 
 def wire_to(client: Any) -> Wire | None:

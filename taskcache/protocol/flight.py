@@ -9,7 +9,7 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from taskcache.codec.envelope import unpack
+from taskcache.codec.envelope import ID_BYTES, unpack
 from taskcache.errors import Cancelled, ComputationLost, UntrustedValue
 from taskcache.freshness import Verdict, judge
 from taskcache.protocol import scripts, stamps
@@ -198,7 +198,7 @@ def _elect(errand: Errand, mine: str, entry: bytes, held: bytes, outdated: str) 
     election = scripts.elect(
         (key.entry, key.flight, key.retired(outdated), key.retired(mine), key.outcome(mine)),
         token=mine,
-        seen=entry[:18],
+        seen=bytes(entry[:ID_BYTES]),
         stamps=held,
         outdated=outdated,
         inbox=errand.inbox(),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from taskcache import Cache
+from taskcache import Cache, NoServer
 from tests.nodes.server import RedisNode, ValkeyNode
 from tests.nodes.topology import ClusterNodes, SentinelNodes
 from tests.with_redis.gate import Counter, Gate, threads, wait_for_followers
@@ -208,3 +208,22 @@ def test_a_cut_connection_is_made_again(cache: Cache, counter: Counter) -> None:
 
         assert 1 == f()
     assert 1 == counter.runs
+
+
+def test_a_cluster_that_is_away_costs_nobody_a_value(cache_name: str, counter: Counter) -> None:
+    """Every node of it: calls compute, of threads and of coroutines, and what was not invalidated is said."""
+    with ClusterNodes() as nodes, nodes.client() as client, Cache(client, name=cache_name) as cache:
+        cached = cache.cached(name="cached")(counter)
+
+        @cache.cached()
+        async def awaited() -> int:
+            return counter()
+
+        assert [1, 1] == [cached(), cached()]
+        for member in nodes.members:
+            member.kill()
+
+        assert [2, 3] == [cached(), cached()]
+        assert 4 == asyncio.run(awaited())
+        with pytest.raises(NoServer):
+            cached.bust()

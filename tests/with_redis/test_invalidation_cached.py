@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import redis
 
 from taskcache import Cache
+from taskcache.freshness import SHORT_HEAD_BYTES
 from tests.with_redis.gate import Gate, threads, wait_for_followers
 
 Way = Callable[[Cache, Any], object]
@@ -133,6 +135,31 @@ def test_what_is_stored_is_outdated_too(cache: Cache, way: str) -> None:
     WAYS[way](cache, price)
 
     assert ("old", "new") == (before, price(7))
+
+
+@pytest.mark.parametrize("size", [10, 200_000])
+@pytest.mark.parametrize("way", ["invalidated", "damaged"])
+def test_what_is_of_no_use_is_computed_anew_whatever_its_size(
+    cache: Cache, client: redis.Redis, way: str, size: int
+) -> None:
+    """An entry that is still there and may not be returned: a small one, and one that is read into a buffer of its own."""
+    runs = iter(range(9))
+
+    @cache.cached()
+    def f(number: int) -> tuple[int, bytes]:
+        return next(runs), os.urandom(size)
+
+    def spoil() -> None:
+        entry = client.get(name)
+        assert isinstance(entry, bytes)
+        client.set(name, entry[:SHORT_HEAD_BYTES] + b"\xc1" * (len(entry) - SHORT_HEAD_BYTES), keepttl=True)
+
+    name = cache.make_key(f.key_for(1))
+    f(1)
+    for run in (1, 2):
+        f.bust_all() if way == "invalidated" else spoil()
+
+        assert [run, run] == [f(1)[0], f(1)[0]]
 
 
 def test_many_invalidations_in_a_row_leave_the_last_word_to_the_last(cache: Cache) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -345,3 +346,16 @@ def test_commands_without_a_server_raise(cache_name: str) -> None:
     ):
         with pytest.raises(NoServer, match="127.0.0.1:1/0"):
             ask()
+
+
+def test_a_member_of_a_str_enum_is_one_key(cache: Cache) -> None:
+    """Its text, for every verb and in every version of Python, whatever a format makes of it."""
+
+    class Name(str, Enum):
+        PRICE = "price"
+
+    cache.set(Name.PRICE, "old")
+    assert ["old"] * 3 == [cache.get("price"), cache.get(Name.PRICE), cache.get_or_set(Name.PRICE, "new")]
+    assert [1, None] == [cache.delete(Name.PRICE), cache.get(Name.PRICE)]
+    assert [1, 2, 1] == [cache.incr(Name.PRICE), cache.incr("price"), cache.delete_many([Name.PRICE])]
+    assert cache.make_key("price") == cache.make_key(Name.PRICE)
