@@ -16,7 +16,7 @@ from redis.exceptions import NoScriptError
 from taskcache.drivers import hubs
 from taskcache.drivers.keeper import Keeper
 from taskcache.drivers.line import Line, open_line
-from taskcache.drivers.topology import FAILURES, Server, as_command, packed, unlinks
+from taskcache.drivers.topology import FAILURES, Server, as_command, joined, node_of, packed, parted, unlinks
 from taskcache.drivers.twin import async_client
 from taskcache.launcher import Launcher
 from taskcache.protocol.flight import Ending, Errand
@@ -126,9 +126,7 @@ class Link:
             self._closer = self._close_with_loop()
             await self._closer.__anext__()
         if self._server.is_cluster:
-            async with self._opening:
-                # redis-py 8.1 loses connections when a cluster's first commands are many at once. Later it returns at once.
-                await self._client.initialize()
+            return await self._by_cluster(calls)
         if not self._own_line:
             return [await self._by_client(call) for call in calls]
         line = self.line
@@ -157,17 +155,30 @@ class Link:
             return self.line
 
     async def _by_client(self, call: Call) -> Any:
+        command, options = as_command(call)
         try:
-            if self._server.is_cluster and call.name == "MGET":
-                return [await self._client.execute_command("GET", key) for key in call.keys]
+            return await self._client.execute_command(*command, **options)
+        except NoScriptError:
+            await self._client.script_load(SCRIPTS[call.name].text)
+            return await self._client.execute_command(*command, **options)
+
+    async def _by_cluster(self, calls: Sequence[Call]) -> list[Any]:
+        """One pipeline, which goes to each node once."""
+        async with self._opening:
+            # redis-py 8.1 loses connections when a cluster's first commands are many at once. Later it returns at once.
+            await self._client.initialize()
+        pipeline = self._client.pipeline()
+        for call in parted(calls):
             command, options = as_command(call)
-            try:
-                return await self._client.execute_command(*command, **options)
-            except NoScriptError:
-                await self._client.script_load(SCRIPTS[call.name].text)
-                return await self._client.execute_command(*command, **options)
+            pipeline.execute_command(*command, **options, **node_of(self._client, call))
+        try:
+            replies = joined(calls, await pipeline.execute(raise_on_error=False))
+            return [
+                await self._by_client(call) if isinstance(reply, NoScriptError) else _checked(reply)
+                for call, reply in zip(calls, replies, strict=True)
+            ]
         except AttributeError as error:
-            # Its cluster client uses connections that another of its tasks has closed, when the cluster changes its shape.
+            # It uses connections that another of its tasks has closed, when the cluster changes its shape.
             raise RedisConnectionError(f"redis-py lost a connection: {error}") from error
 
     async def _close_with_loop(self) -> AsyncGenerator[None, None]:
@@ -181,6 +192,12 @@ class Link:
         if line is not None:
             await line.close()
         await self._client.aclose()
+
+
+def _checked(reply: Any) -> Any:
+    if isinstance(reply, Exception):
+        raise reply
+    return reply
 
 
 async def run(

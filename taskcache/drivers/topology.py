@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any, Final
 
 import hiredis
@@ -98,9 +99,9 @@ class Server:
                     forget(call.keys)
 
     def calls(self, calls: Sequence[Call]) -> list[Any]:
-        """Run several in one round trip; raises NoServer when any of them failed."""
-        if len(calls) == 1 or self.is_cluster:
-            return [self.call(call) for call in calls]
+        """Run several in one round trip, of each node in a Cluster; raises NoServer when any of them failed."""
+        if len(calls) == 1:
+            return [self.call(calls[0])]
         try:
             replies = self._by_wire(calls) or self._by_pipeline(calls)
             # A pipeline that swallows NOSCRIPT looks alive and does nothing: every reply is looked at.
@@ -123,11 +124,15 @@ class Server:
             return None
 
     def _by_pipeline(self, calls: Sequence[Call]) -> list[Any]:
+        parts = parted(calls) if self.is_cluster else calls
         with self.client.pipeline(transaction=False) as pipeline:
-            for call in calls:
+            for call in parts:
                 command, options = as_command(call)
+                if self.is_cluster:
+                    options |= node_of(self.client, call)
                 pipeline.execute_command(*command, **options)
-            return list(pipeline.execute(raise_on_error=False))
+            replies = list(pipeline.execute(raise_on_error=False))
+        return joined(calls, replies) if self.is_cluster else replies
 
     def _again(self, call: Call, reply: Any) -> Any:
         if isinstance(reply, NoScriptError):
@@ -138,7 +143,8 @@ class Server:
 
     def _run(self, call: Call) -> Any:
         if self.is_cluster and call.name == "MGET":
-            return [self.client.execute_command("GET", key) for key in call.keys]
+            (reply,) = self._by_pipeline((call,))
+            return self._again(call, reply)
         command, options = as_command(call)
         try:
             return self.client.execute_command(*command, **options)
@@ -230,6 +236,32 @@ def as_command(call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return ("EVALSHA", script.sha, len(call.keys), *call.keys, *call.args), {}
     # With this option redis-py gives the reply of SET as it is, which `SET ... GET` needs.
     return (call.name, *call.keys, *call.args), {"get": True} if call.name == "SET" else {}
+
+
+def parted(calls: Sequence[Call]) -> list[Call]:
+    """What a Cluster is asked: the keys of one MGET live in different slots there, and a pipeline goes to each node once."""
+    parts: list[Call] = []
+    for call in calls:
+        parts += [Call("GET", (key,)) for key in call.keys] if call.name == "MGET" else [call]
+    return parts
+
+
+def node_of(client: Any, call: Call) -> dict[str, Any]:
+    """Where a call of a pipeline goes: a cluster client of redis-py would ask the server which words of a script are keys."""
+    node = client.get_node_from_key(call.keys[0]) if call.keys else client.get_default_node()
+    return {} if node is None else {"target_nodes": node}
+
+
+def joined(calls: Sequence[Call], replies: Sequence[Any]) -> list[Any]:
+    """The replies of `parted` calls as those of the calls; an error among them is the reply of its call."""
+    following, found = iter(replies), []
+    for call in calls:
+        if call.name == "MGET":
+            values = list(islice(following, len(call.keys)))
+            found.append(next((value for value in values if isinstance(value, Exception)), values))
+        else:
+            found.append(next(following))
+    return found
 
 
 def unlinks(keys: Sequence[bytes], is_cluster: bool) -> list[Call]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import redis
@@ -53,7 +54,7 @@ class ClusterNodes:
         """Start the members, give them slots, and wait until every one says the cluster is complete."""
         for member in self.members:
             member.start()
-        with contextlib.ExitStack() as stack:
+        with ExitStack() as stack:
             clients = [stack.enter_context(member.client()) for member in self.members]
             primaries = clients[: len(self.primaries)]
             bounds = [SLOTS * index // len(primaries) for index in range(len(primaries) + 1)]
@@ -66,6 +67,28 @@ class ClusterNodes:
             for primary, replica in zip(primaries, clients[len(primaries) :], strict=False):
                 _replicate(primary, replica)
         return self
+
+    @contextmanager
+    def moving(self, slot: int) -> Iterator[None]:
+        """Give a slot to another primary: within, half of its keys are there; afterwards the slot and the other half."""
+        with ExitStack() as stack:
+            clients = [stack.enter_context(member.client()) for member in self.primaries]
+            names = [_command(client, "CLUSTER", "MYID").decode() for client in clients]
+            owner = next(at for at, client in enumerate(clients) if _owns(client, slot))
+            taker = (owner + 1) % len(clients)
+            _command(clients[taker], "CLUSTER", "SETSLOT", slot, "IMPORTING", names[owner])
+            _command(clients[owner], "CLUSTER", "SETSLOT", slot, "MIGRATING", names[taker])
+            keys = _command(clients[owner], "CLUSTER", "GETKEYSINSLOT", slot, 1000)
+            half = (len(keys) + 1) // 2
+            self._carry(clients[owner], taker, keys[:half])
+            yield
+            self._carry(clients[owner], taker, _command(clients[owner], "CLUSTER", "GETKEYSINSLOT", slot, 1000))
+            for client in (clients[taker], clients[owner], *clients):
+                _command(client, "CLUSTER", "SETSLOT", slot, "NODE", names[taker])
+
+    def _carry(self, owner: redis.Redis, taker: int, keys: Sequence[bytes]) -> None:
+        if keys:
+            _command(owner, "MIGRATE", "127.0.0.1", self.primaries[taker].port, "", 0, 5000, "KEYS", *keys)
 
     def flush(self) -> None:
         """Empty every primary."""
@@ -88,6 +111,12 @@ class ClusterNodes:
             member.close()
 
 
+def _owns(client: redis.Redis, slot: int) -> bool:
+    (mine,) = (line for line in _command(client, "CLUSTER", "NODES").decode().splitlines() if "myself" in line)
+    spans = [span.split("-") for span in mine.split()[8:] if not span.startswith("[")]
+    return any(int(span[0]) <= slot <= int(span[-1]) for span in spans)
+
+
 def _command(client: redis.Redis, *words: object) -> Any:
     return client.execute_command(*words)  # type: ignore[no-untyped-call] # redis-py has no types here
 
@@ -102,7 +131,7 @@ def _replicate(primary: redis.Redis, replica: redis.Redis) -> None:
 
     def accepted() -> bool:
         # Refused until the replica has heard of its primary.
-        with contextlib.suppress(redis.ResponseError):
+        with suppress(redis.ResponseError):
             _command(replica, "CLUSTER", "REPLICATE", primary_id)
             return True
         return False

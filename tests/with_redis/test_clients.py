@@ -114,6 +114,8 @@ def test_a_value_is_computed_once_until_it_is_invalidated(cache: Cache, counter:
     assert [4, 6] == [f(1), f(2)]
     cache.invalidate("all")
     assert [7, 8] == [f(1), f(2)]
+    f.put(70, 1)
+    assert (70, 70) == (f(1), getattr(f.peek(1), "value", None))
 
 
 def test_plain_keys_are_stored_read_and_removed(cache: Cache) -> None:
@@ -227,3 +229,20 @@ def test_a_cluster_that_is_away_costs_nobody_a_value(cache_name: str, counter: C
         assert 4 == asyncio.run(awaited())
         with pytest.raises(NoServer):
             cached.bust()
+
+
+def test_a_slot_that_moves_takes_its_values_along(cache_name: str) -> None:
+    """While it moves many keys are read wherever each is; after it they are written there too."""
+    data = {f"key-{number}": number for number in range(MANY)}
+
+    async def read(cache: Cache) -> list[bool]:
+        return [data == await cache.aio.get_many(list(data)), data == cache.get_many(list(data))]
+
+    async def written(cache: Cache) -> list[bool]:
+        return [await cache.aio.set_many(data), cache.set_many(data)]
+
+    with ClusterNodes() as nodes, nodes.client() as client, Cache(client, name=cache_name, default_timeout=60) as cache:
+        assert [True] * 4 == asyncio.run(written(cache)) + asyncio.run(read(cache))
+        with nodes.moving(client.keyslot(cache.make_key("key-7"))):
+            assert [True, True] == asyncio.run(read(cache))
+        assert [True] * 4 == asyncio.run(read(cache)) + asyncio.run(written(cache))
