@@ -130,7 +130,7 @@ class AwaitableAsync(Verbs[P, R]):
         except NoServer as error:
             calling.note_degraded(function, error)
             return await driver.in_thread(lambda: function.inline(args, kwargs, invocation))
-        result: Result[R] = function.begun(station, invocation, pending, wait, ended, (args, kwargs))
+        result: Result[R] = function.begun(station, invocation, pending, wait, ended)
         return result
 
     async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> Result[R]:

@@ -188,7 +188,7 @@ class AsyncFunction(Function[P, R]):
         except NoServer as error:
             calling.note_degraded(self, error)
             return self.inline(args, kwargs, invocation)
-        return self.begun(station, invocation, pending, wait, ended, (args, kwargs))
+        return self.begun(station, invocation, pending, wait, ended)
 
     def begun(
         self,
@@ -197,7 +197,6 @@ class AsyncFunction(Function[P, R]):
         pending: Pending,
         wait: Wait | None,
         ended: Landing | Lead | None,
-        arguments: calling.Arguments,
     ) -> Result[R]:
         self.stats_counted.misses += 1
         if wait is None:
@@ -205,7 +204,7 @@ class AsyncFunction(Function[P, R]):
             pending.settle(ended)
         else:
             station.keeper.adopt(pending, wait)
-        return Result(self, invocation, pending, arguments)
+        return Result(self, invocation, pending)
 
     def launcher(self, args: tuple[Any, ...], kwargs: dict[str, Any], invocation: Invocation) -> Launcher:
         """What sends this call; the arguments are written now, so that key and message agree whatever happens to them."""
@@ -216,7 +215,7 @@ class AsyncFunction(Function[P, R]):
             return launcher
         return calling.InlineLauncher(
             launcher,
-            lambda token: calling.claim_here(self, self.cache.station, invocation, token, (args, kwargs)),
+            lambda token: calling.claim_here(self, self.cache.station, invocation, token, launcher.arguments),
         )
 
     def inline(self, args: tuple[Any, ...], kwargs: dict[str, Any], invocation: Invocation | None = None) -> Result[R]:

@@ -19,6 +19,9 @@ class Launcher(Protocol):
     def launch_together(self, calls: Sequence[tuple[Any, str]]) -> None:
         """Send several calls of one function in one message: launchers of this kind, this one first, and their tokens."""
 
+    def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of the call as they were written down: what the caller has changed since is not in them."""
+
     def inquire(self, token: str) -> BaseException | None:
         """
         Say why a task ended outside of the protocol (unknown, revoked, expired), or None while nothing is known.

@@ -12,6 +12,7 @@ from taskcache.batch import gather
 from taskcache.batching import WINDOW, BoundCall
 from taskcache.calls import calling
 from taskcache.calls.invocation import Invocation
+from taskcache.codec.pickling import is_interruption
 from taskcache.drivers import asyncio as driver
 from taskcache.drivers import together
 from taskcache.drivers.pending import Pending
@@ -45,6 +46,7 @@ class Batch(Generic[R]):
         self._chunk = chunk
         self._ready: deque[Result[R]] = deque()
         self._is_read = False
+        self._all: Result[list[R]] | None = None
         self.started = 0
         self.hits = 0
         self.done = 0
@@ -90,14 +92,18 @@ class Batch(Generic[R]):
         self._ready.extend([*self])
 
     def all(self) -> Result[list[R]]:
-        """Begin every call that is left and gather them."""
-        return gather(list(self))
+        """Begin every call that is left and gather them; the same result however often it is asked for."""
+        if self._all is None:
+            self._all = gather(list(self))
+        return self._all
 
     def __await__(self) -> Generator[Any, None, list[R]]:
         return self._wait().__await__()
 
     async def _wait(self) -> list[R]:
-        return await gather([result async for result in self])
+        if self._all is None:
+            self._all = gather([result async for result in self])
+        return await self._all
 
     def __repr__(self) -> str:
         return f"<Batch {self._function.name} {self.done}/{self.started} done, {self.hits} hits, {self.failed} failed>"
@@ -145,7 +151,14 @@ def _described(function: Any, call: BoundCall) -> Invocation | Exception:
         invocation: Invocation = function.invocation(call.args, call.kwargs)
         return invocation
     except Exception as error:  # noqa: BLE001 - the error of this call alone
-        return error
+        return _of_one_call(error)
+
+
+def _of_one_call(error: Exception) -> Exception:
+    """The error of one call of many; a soft time limit is that of the task which makes them, and ends them all."""
+    if is_interruption(error):
+        raise error
+    return error
 
 
 def _look(station: Station, invocations: list[Invocation]) -> list[_Look]:
@@ -172,7 +185,7 @@ def _alone(function: Any, call: BoundCall) -> Result[Any]:
         value = function.origin.body(*call.args, **call.kwargs)
         landing = Landing(driver.run_to_end(value) if function.origin.is_coroutine else value, None, 0, "inline")
     except Exception as error:  # noqa: BLE001 - delivered by the result
-        landing = Landing(None, error, 0, "inline")
+        landing = Landing(None, _of_one_call(error), 0, "inline")
     return Result(function, None, Pending.landed(landing))
 
 
@@ -186,7 +199,7 @@ def _cached(function: CachedFunction[Any, Any], call: BoundCall, look: _Look | E
         value = calling.answer(function, look.invocation, call.args, call.kwargs)
         landing = Landing(value, None, 0, "inline")
     except Exception as error:  # noqa: BLE001 - delivered by the result
-        landing = Landing(None, error, 0, "inline")
+        landing = Landing(None, _of_one_call(error), 0, "inline")
     return Result(function, look.invocation, Pending.landed(landing))
 
 
@@ -217,7 +230,7 @@ def _begin(
         try:
             launcher = function.launcher(call.args, call.kwargs, look.invocation)
         except Exception as error:  # noqa: BLE001 - the error of this call alone
-            results[place] = Result(function, None, Pending.landed(Landing(None, error, 0)))
+            results[place] = Result(function, None, Pending.landed(Landing(None, _of_one_call(error), 0)))
             continue
         errand = look.invocation.errand(station, "")
         misses.append((place, Pending(obtain(errand, look.first), errand, launcher), launcher, look))
@@ -233,8 +246,7 @@ def _begin(
             pending.fail(at.error)
         else:
             pending.settle(at.value)
-        call = window[place]
-        results[place] = Result(function, look.invocation, pending, (call.args, call.kwargs))
+        results[place] = Result(function, look.invocation, pending)
     return [result for result in results if result is not None]
 
 
@@ -255,5 +267,5 @@ def _send(calls: Sequence[tuple[Launcher, str]]) -> Exception | None:
         else:
             launcher.launch_together(calls)
     except Exception as error:  # noqa: BLE001 - it belongs to these calls, and the others are sent
-        return error
+        return _of_one_call(error)
     return None

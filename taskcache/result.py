@@ -41,14 +41,12 @@ class Result(Generic[R]):
         function: Function[Any, Any] | None,
         invocation: Invocation | None,
         pending: Pending,
-        arguments: calling.Arguments | None = None,
         cache: Cache | None = None,
         parts: Sequence[Result[Any]] = (),
     ) -> None:
         self._function = function
         self._invocation = invocation
         self._pending = pending
-        self._arguments = arguments
         self._cache = cache if cache is not None else (function.cache if function is not None else None)
         # What a gathered result waits for.
         self._parts = parts
@@ -87,10 +85,12 @@ class Result(Generic[R]):
         if self._parts:
             return claim_one(self._parts)
         function, invocation, cache = self._function, self._invocation, self._cache
-        if self.ready() or function is None or invocation is None or cache is None or self._arguments is None:
+        launcher, token = self._pending.launcher, self._pending.token
+        if self.ready() or function is None or invocation is None or cache is None or launcher is None:
             return False
-        token, arguments = self._pending.token, self._arguments
-        claimed = hubs.run_in_main(lambda: calling.claim_here(function, cache.station, invocation, token, arguments))
+        claimed = hubs.run_in_main(
+            lambda: calling.claim_here(function, cache.station, invocation, token, launcher.arguments)
+        )
         self._computed_here = self._computed_here or claimed
         return claimed
 
@@ -99,7 +99,7 @@ class Result(Generic[R]):
         if self._parts:
             return soonest(self._parts)
         function, launcher = self._function, self._pending.launcher
-        if function is None or self._arguments is None or launcher is None:
+        if function is None or launcher is None:
             return None
         if launcher.is_in_worker():
             return 0.0

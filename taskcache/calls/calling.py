@@ -200,8 +200,14 @@ def _run(function: Callee, arguments: Arguments) -> Any:
     return driver.run_to_end(value) if function.origin.is_coroutine else value
 
 
-def claim_here(function: Callee, station: Station, invocation: Invocation, token: str, arguments: Arguments) -> bool:
-    """Compute a queued flight in this process, if nobody has begun it; True when it was ours to compute."""
+def claim_here(
+    function: Callee, station: Station, invocation: Invocation, token: str, arguments: Callable[[], Arguments]
+) -> bool:
+    """
+    Compute a queued flight in this process, if nobody has begun it; True when it was ours to compute.
+
+    `arguments` gives those of the call as they were when its key was made.
+    """
     owner = new_owner()
     errand = invocation.errand(station, owner)
     claim = blocking.run(begin(errand, token, owner=owner, inline=True), station.server)
@@ -209,7 +215,7 @@ def claim_here(function: Callee, station: Station, invocation: Invocation, token
         return False
     # The error is delivered through the flight, to whoever asked for this as to everybody else.
     with suppress(Exception):
-        lead(function, station, invocation, claim, owner, arguments, token)
+        lead(function, station, invocation, claim, owner, arguments(), token)
     return True
 
 

@@ -17,7 +17,7 @@ from taskcache.events import warn_once
 from taskcache.launcher import MessageMissing
 from taskcache.launchers import apps, producers
 from taskcache.launchers.chunk import Chunk, Message, described
-from taskcache.launchers.task import HEADER, ROUTING
+from taskcache.launchers.task import HEADER, ROUTING, open_call
 from taskcache.protocol.entry import new_token
 
 if TYPE_CHECKING:
@@ -74,6 +74,10 @@ class CeleryLauncher:
             self._message.note_sent()
         header = {**self._header(), "key": self._invocation.key, "token": token}
         self._send((self._sealed,), token, header, self._reprs, self._per_call())
+
+    def arguments(self) -> Arguments:
+        """The arguments of the call, as a worker would get them."""
+        return open_call(self._function, (self._sealed,), {})
 
     def launch_together(self, calls: Sequence[tuple[CeleryLauncher, str]]) -> None:
         """Send several calls of this function in one message."""

@@ -16,6 +16,7 @@ from taskcache.launchers.serializer import SealedArguments
 
 if TYPE_CHECKING:
     from taskcache.cache import Cache
+    from taskcache.calls.calling import Arguments
     from taskcache.calls.invocation import Invocation
     from taskcache.decorators import AsyncFunction
 
@@ -99,6 +100,10 @@ class LocalLauncher(CeleryLauncher):
     def launch_together(self, calls: Sequence[tuple[CeleryLauncher, str]]) -> None:
         ensure_worker(self._app)
         super().launch_together(calls)
+
+    def arguments(self) -> Arguments:
+        body: Any = self._function.cache.codec.open_message(self._sealed)
+        return tuple(body[1]), body[2]
 
     def _header(self) -> dict[str, Any]:
         return {**super()._header(), "cache": self._function.cache.name, "batch": self._function.options.batch}

@@ -57,7 +57,7 @@ def _begin_direct(delivery: Delivery) -> Any:
         pending,
         None,
         0.0,
-        lambda: calling.claim_here(delivery.function, station, invocation, wait.token, arguments),
+        lambda: calling.claim_here(delivery.function, station, invocation, wait.token, lambda: arguments),
     )
     assert pending.landing is not None
     return calling.landed(pending.landing)

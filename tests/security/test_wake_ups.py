@@ -53,7 +53,9 @@ class Waiting:
     def finish(self, result: Result[int], number: int) -> None:
         """Compute the flight, as a worker does, and publish its value."""
         token = str(result.task_id)
-        assert calling.claim_here(self.function, self.cache.station, self.invocation(number), token, ((number,), {}))
+        assert calling.claim_here(
+            self.function, self.cache.station, self.invocation(number), token, lambda: ((number,), {})
+        )
 
     def say(self, message: bytes) -> int:
         """Publish to this process's inbox; how many heard it."""
@@ -221,7 +223,11 @@ def test_a_flight_with_a_forged_name_hangs_nobody(waiting: Waiting, token: bytes
     wait_until(lambda: waiting.anybody.hget(place.flight, "state") == b"queued", "another flight", 20)
     own = waiting.anybody.hget(place.flight, "token").decode()
     assert calling.claim_here(
-        waiting.function, waiting.cache.station, waiting.invocation(waiting.number), own, ((waiting.number,), {})
+        waiting.function,
+        waiting.cache.station,
+        waiting.invocation(waiting.number),
+        own,
+        lambda: ((waiting.number,), {}),
     )
 
     assert -waiting.number == result(timeout=20)
