@@ -13,8 +13,10 @@ from redis.backoff import ExponentialBackoff
 from redis.cluster import RedisCluster
 from redis.connection import BlockingConnectionPool, ConnectionPool
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
     ClusterDownError,
+    ClusterError,
     MasterDownError,
     NoPermissionError,
     NoScriptError,
@@ -46,8 +48,9 @@ REPLY_TIMEOUT_S: Final = 5.0
 CONNECTIONS: Final = 64
 # Errors that say «not now»: the server is full, loading, a replica, or busy with somebody's script.
 _REFUSALS = ("OOM", "READONLY", "LOADING", "BUSY", "MASTERDOWN", "NOREPLICAS", "MISCONF", "CLUSTERDOWN", "TRYAGAIN")
-# redis-py makes classes of some of them and takes the word off the text.
-_REFUSED = (OutOfMemoryError, ReadOnlyError, MasterDownError, TryAgainError)
+# redis-py makes classes of some of them and takes the word off the text. While a slot moves it goes after its keys for a
+# few rounds, and ends with a ClusterError or with the last redirection.
+_REFUSED = (OutOfMemoryError, ReadOnlyError, MasterDownError, TryAgainError, AskError, ClusterError)
 # What leaves entries and stamps as they are. A command that is missing here costs a copy, not a wrong value.
 _HARMLESS: Final = frozenset(
     (
