@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
+
+import redis
+
 from tests.lua.flights import LEASE_MS, S2, T1, T2, Flights
+from tests.nodes.server import ValkeyNode
 
 
 def running(flights: Flights) -> Flights:
@@ -25,6 +31,20 @@ def test_progress_is_published_with_it(flights: Flights) -> None:
     flights.run("renew", owner="me")
 
     assert "half" == flights.flight()["progress"]
+
+
+def test_a_full_server_extends_a_lease_with_progress(start_valkey: Callable[..., ValkeyNode]) -> None:
+    """What is told of a computation must not cost it its flight."""
+    with start_valkey(config=["maxmemory-policy noeviction"]).client() as client:
+        flights = running(Flights(client))
+        client.pexpire(flights.key.flight, 500)
+        client.config_set("maxmemory", 1)
+        with suppress(redis.OutOfMemoryError):
+            flights.run("renew", owner="me", progress="half")
+        left_ms = flights.lease_ms()
+        client.config_set("maxmemory", 0)
+
+    assert 500 < left_ms <= LEASE_MS
 
 
 def test_a_displaced_flight_is_renewed_where_it_is(flights: Flights) -> None:

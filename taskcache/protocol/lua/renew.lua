@@ -6,8 +6,9 @@ local live = redis.call('HGET', flight, 'token') == token
 local at = live and flight or retired
 local seen = redis.call('HMGET', at, 'state', 'owner')
 if seen[1] == 'running' and seen[2] == owner then
-  if progress ~= '' then redis.call('HSET', at, 'progress', progress) end
+  -- First, and not only in time: a full server refuses a script whose first write takes memory, and PEXPIRE takes none.
   redis.call('PEXPIRE', at, lease_ms)
+  if progress ~= '' then redis.call('HSET', at, 'progress', progress) end
   return live and 'live' or 'retired'
 end
 if seen[1] then return 'unowned' end
