@@ -40,6 +40,10 @@ class Gathered(Pending):
                 return
         self._finish()
 
+    def after_fork(self) -> None:
+        super().after_fork()
+        self._count = threading.Lock()
+
     def _finish(self) -> None:
         for each in self._results:
             error = each.exception

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
+
+from taskcache.batching import BoundCall
+from taskcache.mapping import Batch, bound
 
 if TYPE_CHECKING:
     from taskcache.function import Function
@@ -33,6 +37,20 @@ class BoundFunction:
         """`key_for` with the arguments as a tuple and a dict."""
         return self.__func__.make_key((self.__self__, *args), kwargs)
 
+    def map(self, values: Iterable[Any], *, chunk: int | None = None) -> Batch[Any]:
+        """Call the method with each value."""
+        return self.starmap(((value,) for value in values), chunk=chunk)
+
+    def starmap(self, calls: Iterable[tuple[Any, ...] | BoundCall], *, chunk: int | None = None) -> Batch[Any]:
+        """Call the method with each tuple of arguments, or with what `obj.method.call(...)` gave."""
+        return self.__func__.starmap(_of(self.__self__, calls), chunk=chunk)
+
+    def warm(
+        self, calls: Iterable[tuple[Any, ...] | BoundCall], force: bool = False, *, chunk: int | None = None
+    ) -> Batch[Any]:
+        """Have these calls computed if they are not stored, or in any case with `force`."""
+        return self.__func__.warm(_of(self.__self__, calls), force, chunk=chunk)
+
     def with_options(self, **options: Any) -> BoundFunction:
         """The same method with other options for these calls."""
         return BoundFunction(self.__func__.with_options(**options), self.__self__)  # type: ignore[attr-defined]
@@ -59,6 +77,11 @@ class BoundFunction:
         return f"<bound {self.__func__!r} of {type(self.__self__).__name__}>"
 
 
+def _of(instance: Any, calls: Iterable[Any]) -> Iterator[BoundCall]:
+    """The calls with the object as their first argument."""
+    return (BoundCall((instance, *call.args), call.kwargs) for call in bound(calls))
+
+
 class BoundAwaitable:
     """`obj.method.aio`: the awaitable verbs, bound to the object."""
 
@@ -72,6 +95,12 @@ class BoundAwaitable:
     def put(self, value: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Store `value` as the result of this call."""
         return self._verbs.put(value, self._instance, *args, **kwargs)
+
+    def warm(
+        self, calls: Iterable[tuple[Any, ...] | BoundCall], force: bool = False, *, chunk: int | None = None
+    ) -> Any:
+        """Have these calls computed if they are not stored."""
+        return self._verbs.warm(_of(self._instance, calls), force, chunk=chunk)
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._verbs, name)

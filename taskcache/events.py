@@ -11,18 +11,11 @@ from msgspec import Struct
 logger = logging.getLogger("taskcache")
 
 Kind = Literal[
-    "hit",  # a stored value was returned
-    "miss",  # nothing usable was stored
-    "computed",  # a function body ran to its end here
     "failed",  # a function body raised here
-    "elected",  # this process leads a new flight
-    "followed",  # this process waits for somebody else's flight
     "stored",  # an entry was published
     "delivered",  # a value reached its waiters and was not stored
     "refused",  # a late or foreign publish was refused by the fence
     "untrusted",  # an entry could not be decoded or verified
-    "resent",  # the message of a queued flight was sent again
-    "lost",  # a flight vanished with its leader
     "degraded",  # the cache could not be reached and the call was computed without it
     "busted",  # an entry was invalidated
 ]

@@ -55,11 +55,13 @@ class Function(Generic[P, R]):
     decorator = "cached"
 
     def __init__(self, cache: Cache, fn: Callable[..., Any], options: Options) -> None:
+        origin = origin_of(fn, options, self.decorator)
+        # First, because it lays the function's own attributes in, whatever their names are.
+        functools.update_wrapper(self, origin.fn)  # type: ignore[arg-type]  # calls are the subclasses'
         self.cache = cache
         self.options = options
-        self.origin: Origin = origin_of(fn, options, self.decorator)
-        self.__wrapped__ = self.origin.fn
-        functools.update_wrapper(self, self.origin.fn)  # type: ignore[arg-type]  # calls are the subclasses'
+        self.origin: Origin = origin
+        self.__wrapped__ = origin.fn
         self.name = self.origin.name
         self.stats_counted = Stats()
         self._binding: Binding | None = None
@@ -93,7 +95,8 @@ class Function(Generic[P, R]):
         made = self.options.key_fn(args, kwargs)
         if not isinstance(made, str):
             raise UsageError(f"key_fn of {self.name} gave {type(made).__name__}; it has to give a str")
-        return f"{self.name}:{made}"
+        version = self.origin.version
+        return f"{self.name}:{version}:{made}" if version else f"{self.name}:{made}"
 
     def explain(self, *args: P.args, **kwargs: P.kwargs) -> Explanation:
         """Show how the key of this call comes about."""
@@ -124,12 +127,14 @@ class Function(Generic[P, R]):
 
     def _tags(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, ...]:
         tags = self.options.tags
-        found = check_tags(tags(*args, **kwargs) if callable(tags) else tags)
-        if any("{" in tag for tag in found):
+        if callable(tags):
+            # As they are: what a function made of arguments may hold braces of a user's.
+            return check_tags(tags(*args, **kwargs))
+        if any("{" in tag for tag in tags):
             bound = inspect.signature(self.origin.body).bind(*args, **kwargs)
             bound.apply_defaults()
-            found = check_tags(tag.format(**bound.arguments) for tag in found)
-        return found
+            tags = [tag.format(**bound.arguments) for tag in tags]
+        return check_tags(tags)
 
     # -- verbs about entries --------------------------------------------------------------------------
 

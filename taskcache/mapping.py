@@ -16,7 +16,7 @@ from taskcache.codec.pickling import is_interruption
 from taskcache.drivers import asyncio as driver
 from taskcache.drivers import together
 from taskcache.drivers.pending import Pending
-from taskcache.errors import NoServer, UsageError
+from taskcache.errors import DispatchFailed, NoServer, UsageError
 from taskcache.protocol.flight import Extra, Landing, obtain
 from taskcache.protocol.steps import Call, Launch
 from taskcache.result import Result
@@ -256,6 +256,10 @@ def _sent(calls: Sequence[tuple[Launcher, str]], chunk: int) -> list[Exception |
     for start in range(0, len(calls), chunk):
         part = calls[start : start + chunk]
         said.extend([_send(part)] * len(part))
+        if isinstance(said[-1], DispatchFailed):
+            # A broker that did not take one in its time is not given as much for each of the others.
+            said.extend([said[-1]] * (len(calls) - len(said)))
+            break
     return said
 
 

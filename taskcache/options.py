@@ -132,9 +132,21 @@ def check(given: Mapping[str, Any], decorator: str) -> Options:
                 + (f"; did you mean {close[0]!r}?" if close else f"; it takes {', '.join(sorted(known))}")
             )
     celery = {name: value for name, value in given.items() if name in _CELERY}
-    options = Options(**{name: value for name, value in given.items() if name in own}, celery=celery)
+    options = Options(
+        **{name: _kept(name, value, decorator) for name, value in given.items() if name in own}, celery=celery
+    )
     _check_values(options, decorator)
     return options
+
+
+def _kept(name: str, value: Any, decorator: str) -> Any:
+    """A generator is empty after the first look at it, and these are looked at for each call."""
+    if name not in ("ignore", "tags") or isinstance(value, str) or (name == "tags" and callable(value)):
+        return value
+    try:
+        return tuple(value)
+    except TypeError:
+        raise UsageError(f"{decorator}({name}={value!r}): pass several texts in a tuple") from None
 
 
 def _check_values(options: Options, decorator: str) -> None:

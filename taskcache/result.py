@@ -78,6 +78,7 @@ class Result(Generic[R]):
         return self._take(default)
 
     def _wait(self, seconds: float | None) -> None:
+        self._revive()
         following.wait(self._station(), self._pending, seconds, self.claims_after(), self.claim)
 
     def claim(self) -> bool:
@@ -124,17 +125,22 @@ class Result(Generic[R]):
         """Wait without blocking the event loop and without a thread; raises NotReady after `timeout` seconds."""
         seconds = wait_seconds(True, timeout)
         if self._landing is None:
-            following.revive(self._station(), self._pending)
+            self._revive()
             await _arrival_or_claim(self, self._pending, seconds)
         value: R = self._take(_RAISE)
         return value
+
+    def _revive(self) -> None:
+        for part in self._parts:
+            part._revive()
+        following.revive(self._station(), self._pending)
 
     def _station(self) -> Any:
         return None if self._cache is None or self._cache.debug else self._cache.station
 
     def add_done_callback(self, callback: Callable[[Result[R]], Any]) -> None:
         """Call `callback(result)` once it is there, from another thread, or now when it is there already."""
-        following.revive(self._station(), self._pending)
+        self._revive()
         self._pending.when_done(lambda pending: callback(self))
 
     def future(self) -> concurrent.futures.Future[R]:
@@ -190,7 +196,8 @@ class Result(Generic[R]):
 
     def updates(self, timeout: Duration | None = None) -> Iterator[Progress]:
         """Yield the progress whenever it changes, until the value is there, at most `timeout` seconds."""
-        return following.updates(self._pending, wait_seconds(True, timeout))
+        self._revive()
+        return following.updates(self._pending, wait_seconds(True, timeout), self.claims_after(), self.claim)
 
     @property
     def key(self) -> str:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
+from functools import partial
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from taskcache import events
 from taskcache.calls import nearby, retrying
 from taskcache.calls.computing import Attempt, Sealed, new_owner
 from taskcache.calls.current import ancestors, computing
 from taskcache.calls.invocation import Invocation
+from taskcache.codec.pickling import is_interruption
 from taskcache.drivers import asyncio as driver
 from taskcache.drivers import blocking
 from taskcache.drivers.renewer import Lease
@@ -22,8 +25,8 @@ from taskcache.drivers.station import Station
 from taskcache.errors import DispatchFailed, NoServer
 from taskcache.launcher import Launcher
 from taskcache.options import Options
-from taskcache.protocol.flight import Claim, Extra, Landing, Lead, begin, judged, obtain
-from taskcache.protocol.steps import Call
+from taskcache.protocol.flight import Claim, Errand, Extra, Landing, Lead, begin, judged, obtain
+from taskcache.protocol.steps import Call, Launch, Steps, Wait
 from taskcache.stats import Stats
 
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
 _has_slot: ContextVar[bool] = ContextVar("taskcache_has_slot", default=False)
 
+T = TypeVar("T")
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 Reads = Sequence[bytes | None]
 
@@ -67,7 +71,7 @@ def landed(landing: Landing) -> Any:
 
 def is_own_ancestor(invocation: Invocation) -> bool:
     """True inside the computation of this very key: waiting for it would be waiting for ourselves."""
-    return invocation.key in ancestors()
+    return invocation.identity in ancestors()
 
 
 def look(station: Station, invocation: Invocation) -> tuple[Landing | None, Reads]:
@@ -95,7 +99,7 @@ def answer(function: Callee, invocation: Invocation, args: tuple[Any, ...], kwar
     cache = function.cache
     began = time.perf_counter()
     if is_own_ancestor(invocation):
-        return function.origin.body(*args, **kwargs)
+        return _run(function, (args, kwargs))
     try:
         station = cache.station
         landing, first = look(station, invocation)
@@ -120,14 +124,13 @@ def answer(function: Callee, invocation: Invocation, args: tuple[Any, ...], kwar
 def _without_cache(function: Callee, error: NoServer, arguments: Arguments) -> Any:
     """The cache is away: its user is served all the same, and told once."""
     note_degraded(function, error)
-    args, kwargs = arguments
     if _has_slot.get():
         # Part of a computation that has a slot: one more for each level of a recursion would be a deadlock.
-        return function.origin.body(*args, **kwargs)
+        return _run(function, arguments)
     with function.cache.slots:
         entered = _has_slot.set(True)
         try:
-            return function.origin.body(*args, **kwargs)
+            return _run(function, arguments)
         finally:
             _has_slot.reset(entered)
 
@@ -142,11 +145,17 @@ def note_degraded(function: Callee, error: NoServer) -> None:
 
 
 def attempt_of(
-    function: Callee, station: Station, invocation: Invocation, began: Lead | Claim, token: str, owner: str
+    function: Callee,
+    station: Station,
+    invocation: Invocation,
+    began: Lead | Claim,
+    token: str,
+    owner: str,
+    is_wanted: Callable[[], bool] | None = None,
 ) -> Attempt:
-    """Begin to compute a flight that we lead or have claimed, with its lease kept alive from here."""
+    """Begin to compute a flight that we lead or have claimed, with its lease kept alive from here while it is wanted."""
     errand = invocation.errand(station, owner)
-    lease = station.renewer.hold(Lease(errand.key, token, owner, held=True))
+    lease = station.renewer.hold(Lease(errand.key, token, owner, held=True, is_wanted=is_wanted))
     return Attempt(
         invocation,
         function.options,
@@ -178,9 +187,12 @@ def lead(
         sealed = attempt.seal(value)
     except BaseException as error:
         function.stats_counted.failed += 1
-        with suppress(NoServer):
-            attempt.run(attempt.fail(error))
-        station.renewer.drop(attempt.lease)
+        try:
+            with suppress(NoServer):
+                attempt.run(attempt.fail(_told(error)))
+        finally:
+            # Whatever comes between, a second Ctrl-C too: a lease that nobody drops is renewed for ever.
+            station.renewer.drop(attempt.lease)
         raise
     function.stats_counted.computed += 1
     try:
@@ -192,6 +204,11 @@ def lead(
     finally:
         station.renewer.drop(attempt.lease)
     return sealed
+
+
+def _told(error: BaseException) -> BaseException:
+    """What those who wait are told of it: a soft time limit is that of the task around us, and they have another."""
+    return KeyboardInterrupt() if isinstance(error, Exception) and is_interruption(error) else error
 
 
 def _run(function: Callee, arguments: Arguments) -> Any:
@@ -213,9 +230,12 @@ def claim_here(
     claim = blocking.run(begin(errand, token, owner=owner, inline=True), station.server)
     if claim.word != "run":
         return False
-    # The error is delivered through the flight, to whoever asked for this as to everybody else.
-    with suppress(Exception):
+    try:
         lead(function, station, invocation, claim, owner, arguments(), token)
+    except Exception as error:
+        # Any other is delivered through the flight, to who asked for this as to everybody else.
+        if is_interruption(error):
+            raise
     return True
 
 
@@ -272,31 +292,107 @@ async def aanswer(function: Callee, invocation: Invocation, args: tuple[Any, ...
         if landing is not None:
             function.stats_counted.hit(time.perf_counter() - began)
             return landed(landing)
-        await driver.in_thread(station.keeper.inbox)
         errand = invocation.errand(station, new_owner())
         with station.watched():
-            ended = await driver.run(
-                obtain(errand, first), station.loops, wait=lambda wait: driver.follow(station.keeper, errand, wait)
-            )
+            if function.origin.is_coroutine:
+                await driver.in_thread(station.keeper.inbox)
+                ended = await driver.run(
+                    obtain(errand, first), station.loops, wait=lambda wait: driver.follow(station.keeper, errand, wait)
+                )
+            else:
+                ended = await _in_threads(function, station, invocation, errand, first, (args, kwargs))
     except NoServer as error:
         note_degraded(function, error)
         return await body(function, (args, kwargs))
     if isinstance(ended, Landing):
-        function.stats_counted.hit(time.perf_counter() - began)
-        return landed(ended)
+        value = landed(ended)
+        count = function.stats_counted.miss if ended.source == "inline" else function.stats_counted.hit
+        count(time.perf_counter() - began)
+        return value
     # Whoever cancels this call does not cancel it for the others: the computation is a task of its own.
     value = await driver.detached(_alead(function, station, invocation, ended, errand.owner, (args, kwargs)))
     function.stats_counted.miss(time.perf_counter() - began)
     return value
 
 
+async def _in_threads(
+    function: Callee,
+    station: Station,
+    invocation: Invocation,
+    errand: Errand,
+    first: Reads,
+    arguments: Arguments,
+) -> Landing:
+    """
+    Answer a call of a plain function: who is elected has a thread to compute in, and who waits needs none.
+
+    A leader that waited for a thread would hold its lease behind bodies that follow it.
+    """
+    steps = obtain(errand, first)
+    while True:
+        wait, landing = await driver.in_thread(
+            partial(_to_wait, function, station, invocation, errand, steps, arguments)
+        )
+        if wait is None:
+            assert landing is not None
+            return landing
+        ending = await driver.follow(station.keeper, errand, wait)
+        steps = _going_on(steps, ending)
+
+
+def _to_wait(
+    function: Callee,
+    station: Station,
+    invocation: Invocation,
+    errand: Errand,
+    steps: Steps[Landing | Lead],
+    arguments: Arguments,
+) -> tuple[Wait | None, Landing | None]:
+    """Carry a call on to its next wait or its end; what it leads is computed here."""
+    wait, ended = blocking.run_until_wait(steps, station.server, launch=_launch_nothing)
+    if not isinstance(ended, Lead):
+        return wait, ended
+    try:
+        value = lead(function, station, invocation, ended, errand.owner, arguments).value
+        return None, Landing(value, None, 0, "inline")
+    except Exception as error:  # noqa: BLE001 - the function's own: raised by the one who asked
+        return None, Landing(None, error, 0, "inline")
+
+
+def _launch_nothing(step: Launch) -> None:
+    raise AssertionError(f"a call that computes itself launches nothing: {step!r}")
+
+
+def _going_on(steps: Steps[T], reply: Any) -> Steps[T]:
+    """Steps that stand at a wait, from its answer on."""
+    try:
+        step = steps.send(reply)
+        while True:
+            try:
+                answer = yield step
+            except BaseException as error:  # noqa: BLE001 - thrown into the steps, which raise it again
+                step = steps.throw(error)
+            else:
+                step = steps.send(answer)
+    except StopIteration as done:
+        value: T = done.value
+        return value
+
+
 async def aget_or_set(cache: Cache, key: str, value: Any, ttl_ms: int) -> Any:
     """`get_or_set` from a coroutine; `value` may be a value, a function, or an `async def`."""
-    compute = value if callable(value) else lambda: value
+
+    async def compute() -> Any:
+        if not callable(value):
+            return value
+        made = value() if inspect.iscoroutinefunction(value) else await driver.in_thread(value)
+        # Awaited where it belongs, on this loop: `lambda: fetch(city)` gives a coroutine too.
+        return await made if inspect.isawaitable(made) else made
+
     if cache.debug:
-        return await compute() if inspect.iscoroutinefunction(value) else compute()
+        return await compute()
     callee = PlainCallee(cache, compute)
-    callee.origin.is_coroutine = inspect.iscoroutinefunction(value)
+    callee.origin.is_coroutine = True
     return await aanswer(callee, Invocation.of(cache.settings, cache.codec, key, "", (), ttl_ms), (), {})
 
 
@@ -323,7 +419,11 @@ async def _alead(
     owner: str,
     arguments: Arguments,
 ) -> Any:
-    attempt = attempt_of(function, station, invocation, began, began.token, owner)
+    loop = asyncio.get_running_loop()
+    # A loop that is closed with this task in it never comes to drop the lease.
+    attempt = attempt_of(
+        function, station, invocation, began, began.token, owner, is_wanted=lambda: not loop.is_closed()
+    )
     assert attempt.lease is not None
     try:
         with computing(attempt.computation):
@@ -331,9 +431,11 @@ async def _alead(
         sealed = attempt.seal(value)
     except BaseException as error:
         function.stats_counted.failed += 1
-        with suppress(NoServer):
-            await driver.run(attempt.fail(error), station.loops)
-        station.renewer.drop(attempt.lease)
+        try:
+            with suppress(NoServer):
+                await driver.run(attempt.fail(_told(error)), station.loops)
+        finally:
+            station.renewer.drop(attempt.lease)
         raise
     function.stats_counted.computed += 1
     try:

@@ -70,7 +70,7 @@ class Attempt:
         self.computation = Computation(
             key=invocation.key,
             token=token,
-            ancestors=(ancestors() if above is None else above) | {invocation.key},
+            ancestors=(ancestors() if above is None else above) | {invocation.identity},
             tags=Tags(self._stamp_of),
             tell=self._tell,
             ask_cancelled=self._ask_cancelled,

@@ -26,14 +26,14 @@ class Progress(Struct, frozen=True):
 
 
 def check_tags(tags: Iterable[Any]) -> tuple[str, ...]:
-    """Refuse what is not a tag."""
+    """Refuse what is not a tag; each once, in an order of their own: that of a set differs between processes."""
     if isinstance(tags, str):
         raise UsageError(f"tags={tags!r}: give several, such as ({tags!r},)")
     checked = tuple(tags)
     for tag in checked:
         if not isinstance(tag, str) or not tag:
             raise UsageError(f"a tag is a text that is not empty, not {tag!r}")
-    return checked
+    return tuple(sorted(set(checked))) if len(checked) > 1 else checked
 
 
 class Tags:

@@ -7,6 +7,7 @@ import os
 import queue
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -64,25 +65,34 @@ def wait(
 
 def revive(station: Station | None, pending: Pending) -> None:
     """In a forked child, wait anew for what the parent waited for: its threads are not here."""
-    if pending.landing is None and pending.pid != os.getpid() and station is not None:
+    if pending.landing is None and pending.pid != os.getpid():
         pending.after_fork()
-        station.keeper.adopt(pending, Wait(pending.token, pending.leads))
+        if station is not None:
+            station.keeper.adopt(pending, Wait(pending.token, pending.leads))
 
 
-def updates(pending: Pending, seconds: float | None) -> Iterator[Progress]:
-    """Yield the progress of a call whenever it changes, until it has landed."""
+def updates(
+    pending: Pending, seconds: float | None, claims_after: float | None, claim: Callable[[], bool]
+) -> Iterator[Progress]:
+    """Yield the progress of a call whenever it changes, until it has landed; it is claimed as `wait` does."""
     told: queue.SimpleQueue[Sighting | None] = queue.SimpleQueue()
     pending.when_done(lambda _: told.put(None))
     stop = pending.on_notice(told.put)
     deadline = None if seconds is None else time.monotonic() + seconds
-    last = b""
+    last, pause = b"", claims_after
     try:
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            claims = pause is not None and (left is None or pause < left)
             try:
-                sighting = told.get(timeout=left)
+                sighting = told.get(timeout=pause if claims else left)
             except queue.Empty:
-                return
+                if not claims:
+                    return
+                pause = CLAIM_EVERY_S
+                with suppress(NoServer):
+                    claim()
+                continue
             if sighting is None:
                 return
             if sighting.progress != last:

@@ -64,6 +64,11 @@ class Invocation(Struct, eq=False):
         return cls(settings, codec, key, redis_key, label, tags, stamps, lifetime_ms, near_ms)
 
     @property
+    def identity(self) -> str:
+        """What tells this call from those of every other cache; two caches may have one key."""
+        return f"{self.settings.name}:{self.key}"
+
+    @property
     def label_bytes(self) -> int:
         return len(self.label.encode("utf-8", "surrogatepass"))
 

@@ -311,3 +311,21 @@ def test_a_queue_that_nobody_serves_is_served_by_the_waiter_where_asked_to(shop:
 
     assert f"{name} 1" == result(timeout=LONG)
     assert f"{name} 1" == shop.gated(name)(block=False)
+
+
+def test_a_waiter_that_computes_takes_the_arguments_of_the_call(shop: ModuleType) -> None:
+    """What the caller does with its list afterwards is not computed under the old key."""
+    items = [1, 2]
+    late = shop.echo.with_options(queue="served by nobody", inline_after=0.2)
+    result = late(items)
+    items.append(3)
+
+    assert [1, 2] == result(timeout=LONG)
+    assert [1, 2] == shop.echo([1, 2])(timeout=LONG)
+
+
+def test_one_who_looks_at_the_progress_may_compute_too(shop: ModuleType) -> None:
+    """Inside a worker it would else wait for the slot that it is in."""
+    result = shop.echo.with_options(queue="served by nobody", inline_after=0.2)("watched")
+
+    assert ([], True) == (list(result.updates(timeout=LONG)), result.ready())

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 
 from taskcache import Cache
+from taskcache.calls.computing import Attempt
 from tests.with_redis.gate import Counter, Gate, threads, wait_for_followers
 
 
@@ -161,3 +163,45 @@ def test_a_thread_of_the_body_is_somebody_else(cache: Cache, counter: Counter) -
             return [each.result(30) for each in [run(lambda number=number: part(number)) for number in range(3)]]  # type: ignore[misc]  # a lambda's default has no type
 
     assert [0, 10, 20] == whole()
+
+
+def test_a_lease_is_dropped_whatever_happens_while_its_end_is_told(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second Ctrl-C in that round trip: else the lease would be renewed as long as this process lives."""
+
+    def interrupted(self: Attempt, error: BaseException) -> None:
+        raise KeyboardInterrupt
+
+    @cache.cached()
+    def f() -> None:
+        raise ValueError("no")
+
+    monkeypatch.setattr(Attempt, "fail", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        f()
+
+    assert {} == cache.station.renewer._leases
+
+
+def test_a_soft_time_limit_ends_all_calls_of_a_batch(cache: Cache, counter: Counter) -> None:
+    """It is that of the task which makes them; and it is no answer to those who wait for the same value."""
+
+    @cache.cached()
+    def f(number: int) -> int:
+        if counter() == 2:
+            raise SoftTimeLimitExceeded
+        return number
+
+    with pytest.raises(SoftTimeLimitExceeded):
+        list(f.map(range(5)))
+    assert 2 == counter.runs
+    assert [0, 1, 2, 3, 4] == f.map(range(5))()
+
+
+def test_a_batch_may_be_asked_again(cache: Cache) -> None:
+    """For the same values, as a single result may."""
+    f = cache.cached(name="again")(lambda number: number)
+    batch = f.map(range(3))
+
+    assert [0, 1, 2] == batch() == batch() == batch.all()()

@@ -293,3 +293,28 @@ def test_a_class_can_be_an_argument(cache: Cache, runs: Runs) -> None:
         return runs.one_more()
 
     assert (1, 1, 2) == (f(int), f(int), f(str))
+
+
+def test_many_calls_of_a_method_are_the_objects(cache: Cache) -> None:
+    """`map`, `starmap` and `warm` get the object first, as a single call does."""
+
+    class Shop:
+        @cache.cached(ignore=("self",))
+        def vat(self, year: int, part: int = 1) -> tuple[str, int, int]:
+            return type(self).__name__, year, part
+
+        @cache.cached(ignore=("self",))
+        async def tax(self, year: int) -> int:
+            return year
+
+    shop = Shop()
+
+    assert [("Shop", 1, 1), ("Shop", 2, 1)] == shop.vat.map([1, 2])()
+    assert [("Shop", 1, 1), ("Shop", 3, 4)] == shop.vat.starmap([(1,), shop.vat.call(3, part=4)])()
+    assert [("Shop", 5, 1)] == shop.vat.warm([(5,)])()
+    assert ("Shop", 5, 1) == shop.vat.peek(5).value
+    assert [7] == asyncio.run(_awaited(shop.tax.aio.warm([(7,)])))
+
+
+async def _awaited(begun: Any) -> Any:
+    return await (await begun)

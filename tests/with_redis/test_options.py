@@ -45,7 +45,7 @@ def test_key_fn_gets_args_and_kwargs_as_walrus_gives_them(cache: Cache, body: Bo
 
     assert (1, 1, 2) == (f(1, b=2), f(3), f(4))
     assert ((1,), {"b": 2}) == seen[0]
-    assert f.key_for(3) == f"{f.name}:3"
+    assert f.key_for(3) == f"{f.name}:{f.origin.version}:3"
 
 
 def test_ignore_leaves_a_parameter_out_of_the_key(cache: Cache, body: Body) -> None:
@@ -291,3 +291,45 @@ def test_a_profile_is_checked(cache: Cache) -> None:
     """Unknown options are refused here as well."""
     with pytest.raises(UsageError, match="did you mean 'timeout'"):
         cache.with_options(timout=5)
+
+
+def test_a_version_is_part_of_every_key(cache: Cache) -> None:
+    """Of one that `key_fn` makes, and of a property's: old values do not come back under a new version."""
+
+    class Thing:
+        def __cache_key__(self) -> int:
+            return 7
+
+    def made(version: int) -> tuple[Any, Any]:
+        fn = cache.cached(name="f", key_fn=lambda args, kwargs: "key", version=version)(lambda: version)
+        return fn(), cache.cached_property(name="p", version=version)(lambda self: version).function(Thing())
+
+    assert [(1, 1), (2, 2), (1, 1)] == [made(1), made(2), made(1)]
+
+
+def test_a_generator_of_names_is_read_once(cache: Cache, body: Body) -> None:
+    """`ignore=` takes any several texts."""
+
+    names: Any = (name for name in ("session",))
+
+    @cache.cached(ignore=names)
+    def f(number: int, session: object = None) -> int:
+        return body()
+
+    assert [1, 1, 2] == [f(1, object()), f(1), f(2)]
+    nothing: Any = None
+    with pytest.raises(UsageError, match="several"):
+        cache.cached(tags=nothing)
+
+
+def test_attributes_of_a_function_are_its_own(cache: Cache) -> None:
+    """Whatever they are called: ours are not taken for them."""
+
+    def f() -> int:
+        return 1
+
+    f.cache, f.options, f.origin, f.name = {}, None, "elsewhere", "mine"  # type: ignore[attr-defined]  # anybody may
+    cached = cache.cached()(f)
+
+    assert [1, 1] == [cached(), cached()]
+    assert cached.cache is cache

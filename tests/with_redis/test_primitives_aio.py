@@ -151,3 +151,26 @@ async def test_a_cancelled_command_leaves_the_connection_usable(cache: Cache) ->
         await asyncio.gather(*asked, return_exceptions=True)
 
         assert list(range(200)) == await asyncio.gather(*(cache.aio.get(str(number)) for number in range(200)))
+
+
+async def test_what_a_function_gives_is_awaited(cache: Cache) -> None:
+    """`get_or_set` takes a value, a function, an `async def`, and a lambda that calls one."""
+
+    async def fetched(city: str) -> str:
+        await asyncio.sleep(0)
+        return f"weather of {city}"
+
+    assert "weather of a" == await cache.aio.get_or_set("a", lambda: fetched("a"))
+    assert "weather of a" == await cache.aio.get_or_set("a", lambda: fetched("b"))
+    assert [1, 2] == [await cache.aio.get_or_set("plain", 1), await cache.aio.get_or_set("called", lambda: 2)]
+
+
+async def test_two_caches_with_one_key_are_two(redis_url: str, cache: Cache, cache_name: str) -> None:
+    """A value of one that is computed from the same key of another is read, stored and shared there."""
+    runs = iter(range(9))
+    with Cache(redis_url, name=f"{cache_name}-far", default_timeout=60) as far:
+        for _ in range(2):
+            assert 0 == cache.get_or_set("x", lambda: far.get_or_set("x", lambda: next(runs)))
+            cache.delete("x")
+
+        assert 0 == far.get("x")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import redis
 
 from taskcache import Cache, UsageError, current
-from tests.with_redis.gate import Gate, threads, wait_for_followers
+from tests.with_redis.gate import Counter, Gate, threads, wait_for_followers
 
 
 class Shop:
@@ -149,8 +151,8 @@ def test_tags_are_shown(cache: Cache, shop: Shop) -> None:
 
     assert price is not None
     assert order is not None
-    assert (("goods", "good-1"), ("good-1", "orders")) == (price.tags, order.tags)
-    assert ("goods", "good-1") == shop.price.explain(1).tags
+    assert (("good-1", "goods"), ("good-1", "orders")) == (price.tags, order.tags)
+    assert ("good-1", "goods") == shop.price.explain(1).tags
 
 
 def test_a_tag_of_another_cache_is_another_tag(redis_url: str, cache_name: str) -> None:
@@ -232,3 +234,35 @@ async def test_tags_for_coroutines(cache: Cache) -> None:
     await cache.aio.invalidate("fixed")
 
     assert ((1, 1), 2, 3) == (first, second, await f(1))
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"goods", "good-1", "all"},
+        (tag for tag in ("goods", "good-1", "all")),
+        lambda number: {"goods", f"good-{number}", "all"},
+    ],
+    ids=["a set", "a generator", "a function that gives a set"],
+)
+def test_tags_may_be_any_texts_in_any_order(cache: Cache, counter: Counter, tags: Any) -> None:
+    """Each process reads a set in another order, and a generator gives its texts once: for them it is one list."""
+
+    @cache.cached(tags=tags)
+    def f(number: int) -> int:
+        return counter()
+
+    assert ("all", "good-1", "goods") == f.explain(1).tags == f.explain(1).tags
+    assert [1, 1] == [f(1), f(1)]
+    cache.invalidate("all")
+    assert [2, 2] == [f(1), f(1)]
+
+
+def test_braces_of_a_user_are_no_template(cache: Cache, counter: Counter) -> None:
+    """What a function gives is a tag as it is; what the decorator says is filled from the arguments."""
+    f = cache.cached(name="asked", tags=lambda query: [f"q:{query}"])(lambda query: counter())
+
+    assert ("q:{query.__class__}",) == f.explain("{query.__class__}").tags
+    assert [1, 1, 2] == [f("{0}"), f("{0}"), f("{x}")]
+    cache.invalidate("q:{0}")
+    assert [3, 2] == [f("{0}"), f("{x}")]
