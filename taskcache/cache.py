@@ -85,7 +85,9 @@ class Cache:
         self._defaults = dict(defaults or {})
         if self._defaults:
             check(self._defaults, "cached")
-        self.app = app
+        # What a view of `with_options` stands on.
+        self._root: Cache = self
+        self._app = app
         self.settings = Settings(
             name=name or environment.name or "cache",
             default_timeout_ms=PERSIST if default_timeout is None else lifetime_ms(default_timeout, "default_timeout"),
@@ -133,9 +135,18 @@ class Cache:
         return self._open().station
 
     @property
+    def app(self) -> Any:
+        """The Celery app that calls are sent with, or its name; None: the current one. May be set later."""
+        return self._root._app
+
+    @app.setter
+    def app(self, app: Any) -> None:
+        self._root._app = app
+
+    @property
     def is_open(self) -> bool:
         """True once a command has been run."""
-        return self._opened is not None
+        return self._root._opened is not None
 
     @property
     def codec(self) -> Codec:
@@ -148,11 +159,12 @@ class Cache:
         return self._open().embedded
 
     def _open(self) -> opening.Opened:
-        if self._opened is None:
-            with self._lock:
-                if self._opened is None:
-                    self._opened = opening.open_server(self.database, self.settings)
-        return self._opened
+        root = self._root
+        if root._opened is None:
+            with root._lock:
+                if root._opened is None:
+                    root._opened = opening.open_server(self.database, self.settings)
+        return root._opened
 
     @property
     def plain(self) -> Plain:
@@ -356,8 +368,8 @@ class Cache:
 
     def close(self) -> None:
         """Close this process's connections."""
-        if self._opened is not None:
-            self._opened.station.close()
+        if self._root._opened is not None:
+            self._root._opened.station.close()
 
     def __enter__(self) -> Self:
         return self
@@ -376,7 +388,7 @@ class Cache:
         return _reference, (address, opening.has_password(self.database), self.settings.without_secrets())
 
     def __repr__(self) -> str:
-        where = opening.describe(self._opened, self.database)
+        where = opening.describe(self._root._opened, self.database)
         app = f" app={self.app if isinstance(self.app, str) else self.app.main!r}" if self.app is not None else ""
         return f"<Cache {self.name!r} {where}{app}>"
 

@@ -333,3 +333,15 @@ def test_attributes_of_a_function_are_its_own(cache: Cache) -> None:
 
     assert [1, 1] == [cached(), cached()]
     assert cached.cache is cache
+
+
+def test_a_profile_stands_on_its_cache(client: redis.Redis, cache_name: str) -> None:
+    """One connection, one app, whatever is said after it was made."""
+    cache = Cache(client, name=cache_name, default_timeout=60)
+    profile = cache.with_options(timeout=30)
+    cache.app = "shop.app"
+    profile.set("key", 1)
+
+    assert (True, "shop.app", 1) == (cache.is_open, profile.app, cache.get("key"))
+    assert cache.station is profile.station
+    cache.close()
