@@ -9,6 +9,8 @@ from typing import Any, Final, TypeVar
 
 from msgspec import Struct
 
+from taskcache.codec.pickling import is_interruption
+
 T = TypeVar("T")
 
 # Celery's own defaults.
@@ -30,7 +32,7 @@ def plan(options: Mapping[str, Any], retries: int) -> Plan:
     most = given.get("max_retries", options.get("max_retries", TRIES))
     if options.get("retry_backoff"):
         longest = options.get("retry_backoff_max", LONGEST_DELAY_S)
-        countdown = min(longest, int(options["retry_backoff"]) * 2**retries)
+        countdown = min(longest, int(max(1.0, options["retry_backoff"])) * 2**retries)
         if options.get("retry_jitter", True):
             countdown = random.randrange(int(countdown) + 1)
         return Plan(most, float(countdown))
@@ -46,6 +48,8 @@ def tried(options: Mapping[str, Any], compute: Callable[[], T]) -> T:
         try:
             return compute()
         except retried as error:
+            if is_interruption(error):
+                raise  # the task that computes here is at its limit: to sleep in its slot is what it has no time for
             planned = plan(options, retries)
             most = planned.max_retries
             if isinstance(error, never) or (most is not None and retries >= most):

@@ -12,15 +12,16 @@ from celery.exceptions import Ignore
 from taskcache.batching import BoundCall, answers
 from taskcache.calls.computing import pack_progress
 from taskcache.calls.current import Computation, Progress, computing
+from taskcache.codec.pickling import is_interruption
 from taskcache.drivers import together
-from taskcache.errors import ComputationLost, NoServer, UntrustedValue
+from taskcache.errors import NoServer, UntrustedValue
 from taskcache.launchers import apps
 from taskcache.launchers.serializer import SealedArguments
 from taskcache.protocol import scripts
 from taskcache.protocol.flight import begin
 from taskcache.protocol.steps import Steps
 from taskcache.worker import ending
-from taskcache.worker.delivery import Delivery, opened, refuse, unreadable
+from taskcache.worker.delivery import Delivery, log_failed, opened, refuse, refuse_unopened, unreadable
 from taskcache.worker.ending import Run
 from taskcache.worker.execution import taken_up
 
@@ -47,9 +48,23 @@ def _opened(task: Any, header: dict[str, Any], sealed: SealedArguments) -> Deliv
         function = task.function_for(task.request)
         refuse(function, header, unreadable(function, error))
         return None
-    with suppress(ComputationLost):
+    except Exception as error:  # noqa: BLE001 - whatever finding an argument again raises; it is this call's alone
+        function = task.function_for(task.request)
+        refuse_unopened(function, header, error)
+        _go_on_without(task, function, error)
+        return None
+    try:
         return opened(task, function, function.origin.body, args, kwargs, header, sealed)
-    return None
+    except Exception as error:  # noqa: BLE001 - as above
+        _go_on_without(task, function, error)
+        return None
+
+
+def _go_on_without(task: Any, function: Any, error: Exception) -> None:
+    """Leave out a call whose waiters have been told; raises what is no fault of this one."""
+    if is_interruption(error) or isinstance(error, NoServer):
+        raise error
+    log_failed(task, function.name, error)
 
 
 def _claimed(found: Sequence[tuple[Delivery, AbstractContextManager[None]]]) -> list[Run]:
@@ -77,14 +92,16 @@ def _compute(task: Any, runs: Sequence[Run]) -> None:
         with apps.running(task), computing(computation):
             returned = task.run_batch(function, [BoundCall(run.delivery.args, run.delivery.kwargs) for run in runs])
         values = answers(returned, len(runs), function.name)
-    publications = [_publication(run, value) for run, value in zip(runs, values, strict=True)]
+    publications = [_publication(run, value, function.name) for run, value in zip(runs, values, strict=True)]
     ending.publish(runs, publications)
 
 
-def _publication(run: Run, value: Any) -> Callable[[], Steps[Any]]:
+def _publication(run: Run, value: Any, name: str) -> Callable[[], Steps[Any]]:
     """How one call ends: with its value, or with the error that is its value or that storing it raised."""
-    if isinstance(value, Exception):
-        return partial(run.attempt.fail, value)
+    if isinstance(value, BaseException):
+        # CancelledError is among what `asyncio.gather(..., return_exceptions=True)` gives.
+        error = value if isinstance(value, Exception) else ending.no_error(name, value)
+        return partial(run.attempt.fail, error)
     try:
         return partial(run.attempt.publish, run.attempt.seal(value))
     except Exception as error:  # noqa: BLE001 - it is this call's alone

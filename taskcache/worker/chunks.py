@@ -14,12 +14,11 @@ from typing import Any
 
 from celery.exceptions import Ignore, Reject, Retry
 
-from taskcache.errors import ComputationLost, NoServer, TaskCacheError, UntrustedValue
-from taskcache.events import logger
+from taskcache.errors import NoServer, TaskCacheError, UntrustedValue
 from taskcache.launchers.serializer import SealedArguments, are_sealed
 from taskcache.launchers.task import HEADER, header_of
 from taskcache.worker import batches
-from taskcache.worker.delivery import refuse, unreadable
+from taskcache.worker.delivery import log_failed, refuse, unreadable
 from taskcache.worker.execution import send_again
 
 Part = tuple[dict[str, Any], SealedArguments]
@@ -65,15 +64,9 @@ def _run_one_after_another(task: Any, parts: Sequence[Part], name: str) -> None:
                 raise  # nobody would get what the others give: their waiters send them again
             except Exception as error:  # noqa: BLE001 - it is this call's alone, and its waiters have been told
                 failed += 1
-                _log(task, name, error)
+                log_failed(task, name, error)
     if failed:
         raise CallsFailed(f"{failed} of {len(parts)} calls of {name} in one message failed; the log has each error.")
-
-
-def _log(task: Any, name: str, error: Exception) -> None:
-    # Who waits has been told; Celery logs the error of a message, and this is one of several.
-    if not isinstance(error, (ComputationLost, *task.throws)):
-        logger.error("taskcache: a call of %s failed", name, exc_info=error)
 
 
 @contextmanager

@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from taskcache.calls.computing import new_owner
 from taskcache.calls.invocation import Invocation
+from taskcache.codec.pickling import is_interruption
 from taskcache.drivers import blocking
 from taskcache.drivers.station import Station
 from taskcache.errors import ComputationLost, UntrustedValue
+from taskcache.events import logger
 from taskcache.launchers.serializer import SealedArguments
 from taskcache.launchers.task import open_call
 from taskcache.protocol.entry import new_token
 from taskcache.protocol.flight import end
 
 Body = Callable[..., Any]
+E = TypeVar("E", bound=Exception)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +84,16 @@ def opened(
     header: dict[str, Any],
     sealed: SealedArguments | None = None,
 ) -> Delivery:
-    """Open one call; when that cannot be, its waiters are told the ComputationLost that is raised."""
+    """Open one call; when that cannot be, its waiters are told the error that is raised."""
     try:
         args, kwargs = open_call(function, args, kwargs)
+        invocation = function.invocation(args, kwargs)
     except UntrustedValue as error:
         raise refuse(function, header, unreadable(function, error)) from error
-    invocation = function.invocation(args, kwargs)
+    except Exception as error:
+        # A row that is gone, a parameter that this code has not got, a `key_fn` that raises: their message is used up.
+        refuse_unopened(function, header, error)
+        raise
     if header.get("key", invocation.key) != invocation.key:
         raise refuse(function, header, other_version(function))
     return Delivery(task, function, body, args, kwargs, header, invocation, sealed)
@@ -106,7 +113,19 @@ def other_version(function: Any) -> ComputationLost:
     )
 
 
-def refuse(function: Any, header: dict[str, Any], reason: ComputationLost) -> ComputationLost:
+def refuse_unopened(function: Any, header: dict[str, Any], error: Exception) -> None:
+    """Tell the waiters what opening their call raised; a soft time limit is the task's, and no fault of the call."""
+    if not is_interruption(error):
+        refuse(function, header, error)
+
+
+def log_failed(task: Any, name: str, error: Exception) -> None:
+    """Log the error of one call of several: who waits has been told, but Celery logs that of a whole message only."""
+    if not isinstance(error, (ComputationLost, *task.throws)):
+        logger.error("taskcache: a call of %s failed", name, exc_info=error)
+
+
+def refuse(function: Any, header: dict[str, Any], reason: E) -> E:
     """End the flight of a message that cannot be run, so that nobody waits for it."""
     if "key" in header:
         cache = function.cache

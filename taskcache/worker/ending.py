@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
 
-from celery.exceptions import Ignore, Reject, Retry
+from celery.exceptions import Ignore, Reject, Retry, WorkerShutdown, WorkerTerminate
 from msgspec import Struct
 
 from taskcache.calls.computing import Attempt
@@ -76,14 +76,43 @@ def told(task: Any, runs: Sequence[Run]) -> Iterator[None]:
     except Ignore:
         fail(runs, ComputationLost(f"{name} raised Ignore."))
         raise
-    except BaseException as error:
-        if isinstance(error, Exception) or not runs[0].delivery.is_in_child:
-            fail(runs, error)
+    except Exception as error:
+        fail(runs, error)
         raise
+    except BaseException as error:
+        if is_of_the_worker(error, runs[0].delivery.is_in_child):
+            if not runs[0].delivery.is_in_child:
+                fail(runs, error)
+            raise
+        lost = no_error(name, error)
+        fail(runs, lost)
+        # Not as it is: Celery would take it for the death of a process, and run the body again where its options say so.
+        raise lost from error
     finally:
         for run in runs:
             if run.attempt.lease is not None:
                 run.delivery.station.renewer.drop(run.attempt.lease)
+
+
+def is_of_the_worker(error: BaseException, is_in_child: bool) -> bool:
+    """
+    Whether an exception that is no Exception is an interruption of this worker, after which somebody else may compute.
+
+    Everything else is the body's own, and would be the same in every run. In a pool's process SystemExit ends that
+    process, and the main process tells so.
+    """
+    of_worker = (SystemExit,) if is_in_child else (WorkerShutdown, WorkerTerminate)
+    # By name, since greenlets need not be installed.
+    is_killed = any(kind.__name__ == "GreenletExit" for kind in type(error).__mro__)
+    return is_killed or isinstance(error, (KeyboardInterrupt, *of_worker))
+
+
+def no_error(name: str, error: BaseException) -> ComputationLost:
+    """What is told of a call whose body ended with something that no caller may be given to raise."""
+    return ComputationLost(
+        f"{name} raised {type(error).__name__}{f' ({error})' if str(error) else ''}, which ends more than the call and is "
+        "not passed on; catch it in the body, and raise an Exception or return a value."
+    )
 
 
 def fail(runs: Sequence[Run], error: BaseException) -> None:

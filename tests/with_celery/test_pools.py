@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import traceback
 from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
 
-from taskcache import Result
+from taskcache import ComputationLost, Result
 from taskcache.calls.current import Progress
 from tests.nodes.prompt import Prompt
 from tests.nodes.waiting import wait_until
@@ -42,6 +43,12 @@ def served(request: pytest.FixtureRequest, _shop: ModuleType) -> Iterator[Served
     served = Served(request.param)
     with served.node:
         yield served
+
+
+@pytest.fixture
+def mishaps(shop: ModuleType) -> ModuleType:
+    """The functions of `shop` whose calls end in unusual ways."""
+    return importlib.import_module("tests.with_celery.apps.mishaps")
 
 
 def test_a_value_comes_back_and_is_a_hit_afterwards(shop: ModuleType, served: Served, name: str) -> None:
@@ -159,3 +166,25 @@ def test_the_value_is_stored_once(shop: ModuleType, served: Served, name: str) -
     stored = shop.app.backend.client.keys(f"*{result.task_id}*")
     assert [] == stored
     assert "once" == shop.cache.get(shop.echo.key_for("once", name))
+
+
+@pytest.mark.parametrize("function", ["exits", "cancels"])
+def test_a_body_that_ends_more_than_its_call_is_told_once(
+    mishaps: ModuleType, served: Served, name: str, function: str
+) -> None:
+    """SystemExit and a cancelled `await` are no interruption by the worker: nobody computes that again and again."""
+    with pytest.raises(ComputationLost, match=r"SystemExit \(2\)|CancelledError|died: 2"):
+        served.call(getattr(mishaps, function), name)(timeout=LONG)
+
+    assert 1 == mishaps.ledger.runs(name)
+    assert 42 == served.call(mishaps.row_number, name, mishaps.Row(42))(timeout=LONG)
+
+
+def test_what_was_cancelled_among_a_batch_is_told(mishaps: ModuleType, served: Served, name: str) -> None:
+    """A CancelledError among the values is no value."""
+    routed = mishaps.cancelled_among.with_options(queue=served.queue)
+    results = list(routed.starmap([(name, 1), (name, 2)]))
+
+    assert 2 == results[1](timeout=LONG)
+    with pytest.raises(ComputationLost, match="CancelledError"):
+        results[0](timeout=LONG)

@@ -18,7 +18,7 @@ app.conf.update(
     # A worker of each pool has a queue of its own, so that nested calls stay there.
     task_default_queue=os.environ.get("SHOP_QUEUE", "shop"),
     worker_prefetch_multiplier=1,
-    include=["tests.with_celery.apps.bulk"],
+    include=["tests.with_celery.apps.bulk", "tests.with_celery.apps.mishaps"],
     broker_connection_retry_on_startup=True,
     task_send_sent_event=True,
     result_expires=600,

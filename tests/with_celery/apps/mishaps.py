@@ -1,0 +1,76 @@
+"""This is where the shop has functions that end in unusual ways, and arguments that a worker cannot find again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+
+from taskcache import BoundCall, identify
+from tests.with_celery.apps.shop import OutOfStock, cache, fragile, ledger
+
+
+class Row:
+    """Something that travels as its number, and is looked up where it arrives."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+def find(number: int) -> Row:
+    """Load a row; 404 is gone."""
+    if number == 404:
+        raise OutOfStock("row", number)
+    return Row(number)
+
+
+identify(Row, key=lambda row: row.number, load=find)
+
+
+@cache.cache_async(timeout=60)
+def row_number(name: str, row: Row) -> int:
+    ledger.enter(name)
+    return row.number
+
+
+@cache.cache_async(timeout=60, batch=True)
+def row_numbers(calls: list[BoundCall]) -> list[int]:
+    """Count the run, and how large it was."""
+    ledger.enter(calls[0].args[0])
+    ledger.enter(f"{calls[0].args[0]}:size:{len(calls)}")
+    return [call.args[1].number for call in calls]
+
+
+# A worker that runs other code has not got the second parameter yet.
+if "other" in os.environ.get("SHOP_CODE", ""):
+
+    @cache.cache_async(timeout=60)
+    def grown(name: str) -> str:
+        return name
+
+else:
+
+    @cache.cache_async(timeout=60)
+    def grown(name: str, more: str = "") -> str:
+        return name + more
+
+
+@fragile.cache_async(timeout=60, acks_late=True, reject_on_worker_lost=False)
+def exits(name: str) -> None:
+    ledger.enter(name)
+    sys.exit(2)
+
+
+@fragile.cache_async(timeout=60, acks_late=True, reject_on_worker_lost=True)
+def cancels(name: str) -> None:
+    """End as an `async def` does that awaits a task which somebody cancelled."""
+    ledger.enter(name)
+    raise asyncio.CancelledError
+
+
+@cache.cache_async(timeout=60, batch=True)
+async def cancelled_among(calls: list[BoundCall]) -> list[int | BaseException]:
+    """Give what a gathering gives of which one part was cancelled."""
+    tasks = [asyncio.ensure_future(asyncio.sleep(0, call.args[1])) for call in calls]
+    tasks[0].cancel()
+    return list(await asyncio.gather(*tasks, return_exceptions=True))
