@@ -14,9 +14,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError
 
 from taskcache.drivers import hubs
+from taskcache.drivers.commands import as_command, joined, node_of, packed, parted, unlinks
 from taskcache.drivers.keeper import Keeper
 from taskcache.drivers.line import Line, open_line
-from taskcache.drivers.topology import FAILURES, Server, as_command, joined, node_of, packed, parted, unlinks
+from taskcache.drivers.topology import FAILURES, Server
 from taskcache.drivers.twin import async_client
 from taskcache.launcher import Launcher
 from taskcache.protocol.flight import Ending, Errand

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
 from typing import Any, Final
 
-import hiredis
 import redis
 from redis.backoff import ExponentialBackoff
 from redis.cluster import RedisCluster
@@ -24,6 +22,7 @@ from redis.exceptions import (
     ReadOnlyError,
     RedisClusterException,
     RedisError,
+    ResponseError,
     TryAgainError,
 )
 from redis.exceptions import (
@@ -34,6 +33,7 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
+from taskcache.drivers.commands import as_command, by_node, joined, node_of, packed, parted, scan_reply, unlinks
 from taskcache.drivers.stores import Stores
 from taskcache.drivers.subscription import ByHand, ByRedisPy, Subscription
 from taskcache.drivers.wire import SILENT, Broken, wire_to
@@ -87,6 +87,8 @@ class Server:
     def call(self, call: Call) -> Any:
         """Run one command or script; raises NoServer when no good answer came."""
         try:
+            if call.name == "INCRBY":
+                return self._once(call)
             replies = self._by_wire((call,))
             return self._run(call) if replies is None else self._again(call, replies[0])
         except FAILURES as error:
@@ -105,14 +107,62 @@ class Server:
         """Run several in one round trip, of each node in a Cluster; raises NoServer when any of them failed."""
         if len(calls) == 1:
             return [self.call(calls[0])]
+        replies = self._replies(calls)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return replies
+
+    def replies(self, calls: Sequence[Call]) -> list[Any]:
+        """
+        Run several that have nothing to do with each other; what went wrong with one is an error in place of its reply.
+
+        Raises NoServer when nothing was answered at all. Each node of a Cluster is asked by itself, one after the other:
+        redis-py asks none of them when one cannot be reached.
+        """
+        if not self.is_cluster:
+            return self._replies(calls)
+        found: dict[int, Any] = {}
+        lost: list[NoServer] = []
+        groups = by_node(self.client, calls)
+        for places in groups:
+            try:
+                replies = self._replies([calls[place] for place in places])
+            except NoServer as error:
+                lost.append(error)
+                replies = [error] * len(places)
+            found |= zip(places, replies, strict=True)
+        # One node that is away says nothing of those that were not asked.
+        if len(lost) == len(groups) > 1:
+            raise lost[0]
+        return [found[place] for place in range(len(calls))]
+
+    def _replies(self, calls: Sequence[Call]) -> list[Any]:
         try:
-            replies = self._by_wire(calls) or self._by_pipeline(calls)
+            replies = self._by_wire(calls) or (self._by_pipeline(calls) if len(calls) > 1 else [self._alone(calls[0])])
             # A pipeline that swallows NOSCRIPT looks alive and does nothing: every reply is looked at.
-            return [self._again(call, reply) for call, reply in zip(calls, replies, strict=True)]
+            return [self._looked_at(call, reply) for call, reply in zip(calls, replies, strict=True)]
         except FAILURES as error:
             raise self.explain(error) from error
         finally:
             self.wrote(calls)
+
+    def _alone(self, call: Call) -> Any:
+        """A reply, also where it is an error: a server that refuses is no server that does not answer."""
+        try:
+            return self._run(call)
+        except ResponseError as error:
+            return error
+
+    def _looked_at(self, call: Call, reply: Any) -> Any:
+        """The reply, after a second try where that helps, or the error in our words."""
+        try:
+            return self._again(call, reply)
+        except FAILURES as error:
+            explained = self.explain(error)
+            if explained is not error:
+                explained.__cause__ = error
+            return explained
 
     def _by_wire(self, calls: Sequence[Call]) -> list[Any] | None:
         """The replies, errors among them; None where redis-py has to do it, be it a second time: scripts can be repeated."""
@@ -156,6 +206,24 @@ class Server:
             self.client.script_load(SCRIPTS[call.name].text)
             return self.client.execute_command(*command, **options)
 
+    def _once(self, call: Call) -> Any:
+        """Send what must not be carried out twice: redis-py sends again what it has sent on a connection that broke."""
+        client = self.client
+        if self.is_cluster:
+            client = client.get_redis_connection(client.get_node_from_key(call.keys[0]))
+        # The pool looks whether it was closed meanwhile, so an idle connection that died costs nobody a count.
+        connection = client.connection_pool.get_connection()
+        try:
+            connection.send_command(*as_command(call)[0])
+            return connection.read_response()
+        except (AskError, TryAgainError):
+            return self._run(call)  # not counted: the key is elsewhere
+        except BaseException:
+            connection.disconnect()
+            raise
+        finally:
+            client.connection_pool.release(connection)
+
     def scan(self, pattern: bytes, count: int = 1000) -> Iterator[list[bytes]]:
         """Yield pages of keys that match, without holding up other clients; a key may come twice."""
         nodes = self.client.get_primaries() if self.is_cluster else [None]
@@ -165,7 +233,7 @@ class Server:
                 cursor = 0
                 while True:
                     reply = self.client.execute_command("SCAN", cursor, "MATCH", pattern, "COUNT", count, **target)
-                    cursor, page = _scan_reply(reply)
+                    cursor, page = scan_reply(reply)
                     if page:
                         yield page
                     if not cursor:
@@ -224,61 +292,6 @@ class Server:
         if self.wire is not None:
             self.wire.close()
         self.client.close()
-
-
-def packed(call: Call) -> bytes:
-    """The bytes of this call as they are sent."""
-    command: bytes = hiredis.pack_command(as_command(call)[0])
-    return command
-
-
-def as_command(call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """What redis-py's `execute_command` takes for this call; scripts go by their SHA1."""
-    script = SCRIPTS.get(call.name)
-    if script is not None:
-        return ("EVALSHA", script.sha, len(call.keys), *call.keys, *call.args), {}
-    # With this option redis-py gives the reply of SET as it is, which `SET ... GET` needs.
-    return (call.name, *call.keys, *call.args), {"get": True} if call.name == "SET" else {}
-
-
-def parted(calls: Sequence[Call]) -> list[Call]:
-    """What a Cluster is asked: the keys of one MGET live in different slots there, and a pipeline goes to each node once."""
-    parts: list[Call] = []
-    for call in calls:
-        parts += [Call("GET", (key,)) for key in call.keys] if call.name == "MGET" else [call]
-    return parts
-
-
-def node_of(client: Any, call: Call) -> dict[str, Any]:
-    """Where a call of a pipeline goes: a cluster client of redis-py would ask the server which words of a script are keys."""
-    node = client.get_node_from_key(call.keys[0]) if call.keys else client.get_default_node()
-    return {} if node is None else {"target_nodes": node}
-
-
-def joined(calls: Sequence[Call], replies: Sequence[Any]) -> list[Any]:
-    """The replies of `parted` calls as those of the calls; an error among them is the reply of its call."""
-    following, found = iter(replies), []
-    for call in calls:
-        if call.name == "MGET":
-            values = list(islice(following, len(call.keys)))
-            found.append(next((value for value in values if isinstance(value, Exception)), values))
-        else:
-            found.append(next(following))
-    return found
-
-
-def unlinks(keys: Sequence[bytes], is_cluster: bool) -> list[Call]:
-    """What removes keys: one command, or in a Cluster, where they live in different slots, one for each."""
-    return [Call("UNLINK", (key,)) for key in keys] if is_cluster or not keys else [Call("UNLINK", tuple(keys))]
-
-
-def _scan_reply(reply: Any) -> tuple[int, list[bytes]]:
-    if isinstance(reply, dict):  # a cluster client names the node that answered
-        reply = next(iter(reply.values()))
-    cursor, page = reply
-    if isinstance(cursor, dict):  # as newer ones do, one cursor for each node that was asked: one
-        cursor = next(iter(cursor.values()))
-    return int(cursor), list(page)
 
 
 def _client(database: Any) -> Any:
