@@ -109,7 +109,7 @@ class Inbox:
     def open(self) -> str:
         """Start listening if nobody has, and return the channel's name."""
         with self._lock:
-            if not self._runs:
+            if not self._runs and not self._closed.is_set():
                 self._give_up_at = time.monotonic() + OPEN_S
                 threads.start(self._run, "taskcache-inbox")
                 self._runs = True
@@ -130,6 +130,14 @@ class Inbox:
             self._subscription.hang_up()
 
     def _run(self) -> None:
+        try:
+            self._listen()
+        finally:
+            # Whatever ended it, the next wait listens again.
+            with self._lock:
+                self._runs = False
+
+    def _listen(self) -> None:
         pause_s = 0.0
         while not self._closed.is_set():
             began = time.monotonic()

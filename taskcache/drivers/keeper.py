@@ -9,16 +9,17 @@ from collections.abc import Callable
 from typing import Any
 
 from taskcache.drivers import threads
-from taskcache.drivers.dispatch import Dispatch, Told
+from taskcache.drivers.dispatch import Dispatch, Order, Told
 from taskcache.drivers.inbox import Inbox
 from taskcache.drivers.pending import Pending
 from taskcache.drivers.topology import Obstructed, Server
+from taskcache.drivers.waited import Heard, Job, Watch
 from taskcache.errors import NoServer
 from taskcache.events import logger
 from taskcache.launcher import Launcher
 from taskcache.protocol.flight import Ending, Errand, Landing
-from taskcache.protocol.steps import Call, Inquire, Launch, Pause, Step, Steps, Wait
-from taskcache.protocol.watch import Sighting, watch
+from taskcache.protocol.steps import Call, Inquire, Launch, Pause, Step, Wait
+from taskcache.protocol.watch import Sighting
 
 # The finest time the protocol asks for is the grace of a vanished flight, 0.25 s.
 TURN_S = 0.25
@@ -27,51 +28,8 @@ EARLY_S = 0.05
 # How many questions go into one pipeline; a server answers this many in a few milliseconds.
 PIPELINE = 500
 
-Heard = Callable[[Ending | BaseException], None]
-
-
-class Watch:
-    """One waited flight, however many callers of this process wait for it."""
-
-    def __init__(self, errand: Errand, token: str, leads: bool, launcher: Launcher | None) -> None:
-        self.token = token
-        self.launcher = launcher
-        self.due = 0.0
-        self.pausing = True
-        self.nudged = False
-        self.ended = False
-        self.away = False
-        self.followers: list[tuple[Heard, Callable[[Sighting], None]]] = []
-        self.steps: Steps[Any] = watch(
-            errand,
-            token,
-            leads=leads,
-            noticed=self._notice,
-            launches=launcher is not None,
-            was_away=self._was_away,
-        )
-
-    def _was_away(self) -> bool:
-        """Whether the server was away since this was last asked."""
-        was, self.away = self.away, False
-        return was
-
-    def _notice(self, sighting: Sighting) -> None:
-        if sighting.state == "running" and self.launcher is not None:
-            self.launcher.note_served(self.token)
-        for _, noticed in list(self.followers):
-            noticed(sighting)
-
-
-class _Job:
-    """Steps that wait for an answer, and since when the server is away."""
-
-    __slots__ = ("away_since", "owner", "step")
-
-    def __init__(self, owner: Watch | Pending, step: Step) -> None:
-        self.owner = owner
-        self.step = step
-        self.away_since = 0.0
+# A thread without a wait for this long ends; the next wait starts another.
+IDLE_S = 10.0
 
 
 class Keeper:
@@ -85,8 +43,8 @@ class Keeper:
         self._watches: dict[str, Watch] = {}
         self._woken: deque[tuple[Watch, bytes | None]] = deque()
         self._ready: deque[tuple[Watch | Pending, Any]] = deque()
-        self._away: list[_Job] = []
-        self._asked: list[_Job] = []
+        self._away: list[Job] = []
+        self._asked: list[Job] = []
         self._condition = threading.Condition(threading.Lock())
         self._runs = False
         self._is_closed = False
@@ -105,6 +63,8 @@ class Keeper:
     ) -> None:
         """Call `heard(ending)` once, from another thread, when the flight of `wait` has ended."""
         with self._condition:
+            # First: where no thread can be started, nobody is left behind in the books.
+            self._start()
             found = watching = self._watches.get(wait.token)
             # A watch begun by the id of a result cannot send a lost message again; who can takes its place.
             if watching is None or (watching.launcher is None and launcher is not None):
@@ -114,7 +74,6 @@ class Keeper:
                 next(watching.steps)
                 watching.due = time.monotonic() + errand.settings.watchdog_ms / 1000
             watching.followers.append((heard, noticed))
-            self._start()
             self._condition.notify()
         # Looked at after the watch is there, as the inbox keeps a message before it looks for a watch: none is missed.
         early = self._inbox.early(wait.token)
@@ -172,7 +131,7 @@ class Keeper:
             step = self._advance(pending, ending)
             if step is not None:
                 with self._condition:
-                    self._asked.append(_Job(pending, step))
+                    self._asked.append(Job(pending, step))
                     self._start()
                     self._condition.notify()
             return
@@ -191,6 +150,10 @@ class Keeper:
         with self._condition:
             self._is_closed = True
             self._condition.notify()
+
+    def hush(self) -> None:
+        """Stop hearing, without a lock: for a finalizer, which may run in any thread. Ours ends when it has nothing to do."""
+        self._inbox.close()
 
     # -- what the inbox says ------------------------------------------------------------------------
 
@@ -215,32 +178,45 @@ class Keeper:
 
     def _start(self) -> None:
         if not self._runs:
-            self._runs = True
             threads.start(self._run, "taskcache-keeper")
+            self._runs = True
 
     def _run(self) -> None:
         next_turn = 0.0
-        while True:
-            with self._condition:
-                now = time.monotonic()
-                if not (self._woken or self._ready or self._asked) and now < next_turn:
-                    is_idle = not (self._watches or self._away)
-                    if is_idle and self._is_closed:
+        try:
+            while True:
+                with self._condition:
+                    if not self._sleep(next_turn):
                         self._runs = False
                         return
-                    self._condition.wait(None if is_idle else next_turn - now)
-                now = time.monotonic()
-                todo = self._take_woken()
-                if now >= next_turn:
-                    next_turn = now + TURN_S
-                    todo += [(watching, None) for watching in self._watches.values() if self._is_due(watching, now)]
-                ready, jobs = list(self._ready), [*self._away, *self._asked]
-                self._ready.clear()
-                self._away, self._asked = [], []
-            try:
-                self._turn([*todo, *ready], jobs)
-            except Exception:  # noqa: BLE001 - this thread serves every wait of the process: it must go on
-                logger.exception("taskcache: a turn of the keeper failed")
+                    now = time.monotonic()
+                    todo = self._take_woken()
+                    if now >= next_turn:
+                        next_turn = now + TURN_S
+                        todo += [(watching, None) for watching in self._watches.values() if self._is_due(watching, now)]
+                    ready, jobs = list(self._ready), [*self._away, *self._asked]
+                    self._ready.clear()
+                    self._away, self._asked = [], []
+                try:
+                    self._turn([*todo, *ready], jobs)
+                except Exception:  # noqa: BLE001 - this thread serves every wait of the process: it must go on
+                    logger.exception("taskcache: a turn of the keeper failed")
+        except BaseException:
+            with self._condition:
+                self._runs = False
+            raise
+
+    def _sleep(self, next_turn: float) -> bool:
+        """Wait for something to do; False when nothing is waited for any more."""
+        now = time.monotonic()
+        if self._woken or self._ready or self._asked or now >= next_turn:
+            return True
+        if self._watches or self._away:
+            self._condition.wait(next_turn - now)
+            return True
+        if not self._is_closed:
+            self._condition.wait(IDLE_S)
+        return bool(self._watches or self._away or self._woken or self._ready or self._asked)
 
     def _take_woken(self) -> list[tuple[Watch | Pending, Any]]:
         todo: list[tuple[Watch | Pending, Any]] = []
@@ -251,6 +227,10 @@ class Keeper:
                 todo.append((watching, heard))
             else:
                 watching.nudged = True
+                if watching.order is not None:
+                    # A result backend that is away may be asked for minutes, and the flight is over now.
+                    watching.order.is_abandoned, watching.order = True, None
+                    todo.append((watching, None))
         return todo
 
     def _is_due(self, watching: Watch, now: float) -> bool:
@@ -259,37 +239,46 @@ class Keeper:
             return True
         return False
 
-    def _turn(self, answers: list[tuple[Watch | Pending, Any]], jobs: list[_Job]) -> None:
+    def _turn(self, answers: list[tuple[Watch | Pending, Any]], jobs: list[Job]) -> None:
         """Send each of them its answer, then ask together for whatever they want next, until all of them wait."""
         while answers or jobs:
             for owner, reply in answers:
                 step = self._advance(owner, reply)
                 if step is not None:
-                    jobs.append(_Job(owner, step))
-            answers, jobs = self._ask(jobs[:PIPELINE]), jobs[PIPELINE:]
+                    jobs.append(Job(owner, step))
+            asked, jobs = jobs[:PIPELINE], jobs[PIPELINE:]
+            try:
+                answers = self._ask(asked)
+            except NoServer as error:
+                # Asked page by page, a server that does not answer would hold up this thread for the time of each.
+                answers, jobs = self._hold([*asked, *jobs], error), []
 
-    def _ask(self, jobs: list[_Job]) -> list[tuple[Watch | Pending, Any]]:
+    def _ask(self, jobs: list[Job]) -> list[tuple[Watch | Pending, Any]]:
+        """Ask for several at once; raises NoServer when nothing was answered."""
         calls: list[Call] = [job.step for job in jobs if isinstance(job.step, Call)]
         if not calls:
             return []
         try:
-            replies = self._server.calls(calls)
-        except Obstructed as error:
-            return [self._ask_alone(job, error) for job in jobs]
-        except NoServer as error:
-            return self._hold(jobs, error)
-        except Exception as error:  # noqa: BLE001 - one bad answer must not take the others with it: ask one by one
-            return [self._ask_alone(job, error) for job in jobs]
-        return [(job.owner, reply) for job, reply in zip(jobs, replies, strict=True)]
+            replies = self._server.replies(calls)
+        except NoServer:
+            raise
+        except Exception:  # noqa: BLE001 - one question that cannot be sent must not take the others with it
+            replies = [self._asked_alone(call) for call in calls]
+        answers: list[tuple[Watch | Pending, Any]] = []
+        for job, reply in zip(jobs, replies, strict=True):
+            if isinstance(reply, NoServer) and not isinstance(reply, Obstructed):
+                answers += self._hold([job], reply)
+            else:
+                answers.append((job.owner, reply))
+        return answers
 
-    def _ask_alone(self, job: _Job, error: Exception) -> tuple[Watch | Pending, Any]:
+    def _asked_alone(self, call: Call) -> Any:
         try:
-            assert isinstance(job.step, Call)
-            return job.owner, self._server.call(job.step)
-        except Exception as own:  # noqa: BLE001 - thrown into the steps
-            return job.owner, own
+            return self._server.call(call)
+        except Exception as error:  # noqa: BLE001 - thrown into the steps
+            return error
 
-    def _hold(self, jobs: list[_Job], error: NoServer) -> list[tuple[Watch | Pending, Any]]:
+    def _hold(self, jobs: list[Job], error: NoServer) -> list[tuple[Watch | Pending, Any]]:
         """The server is away: ask again at the next turn, and give up when it stays away."""
         now, given_up = time.monotonic(), []
         for job in jobs:
@@ -311,14 +300,15 @@ class Keeper:
                 step: Step = owner.steps.throw(reply)
             else:
                 step = owner.steps.send(reply.reason if isinstance(reply, Told) else reply)
+            return step if isinstance(step, Call) else self._take_up(owner, step)
         except StopIteration as done:
             self._end(owner, done.value)
-            return None
-        except Exception as error:  # noqa: BLE001 - whatever ended the steps is what their waiters are told
+        except BaseException as error:  # noqa: BLE001 - whatever ended the steps is what their waiters are told
             self._end(owner, error)
-            return None
-        if isinstance(step, Call):
-            return step
+        return None
+
+    def _take_up(self, owner: Watch | Pending, step: Step) -> Step | None:
+        """Begin what takes its time; gives back the next call of steps that do not wait for it."""
         if isinstance(step, Pause):
             assert isinstance(owner, Watch)
             owner.due = time.monotonic() + step.seconds
@@ -327,14 +317,20 @@ class Keeper:
                 # Woken while it looked: it looks again, and hears that its pause did not last.
                 owner.nudged = False
                 self._woken.append((owner, b""))
-        elif isinstance(step, Wait):
+            return None
+        if isinstance(step, Wait):
             assert isinstance(owner, Pending)
             self.adopt(owner, step)
-        else:
-            assert owner.launcher is not None
-            assert isinstance(step, Launch | Inquire)
-            self._dispatch.order(owner.launcher, step, lambda reply: self.answer(owner, reply))
-        return None
+            return None
+        assert owner.launcher is not None
+        assert isinstance(step, Launch | Inquire)
+        order = Order(owner.launcher, step, lambda order, reply: self._answer(owner, order, reply))
+        if isinstance(owner, Watch):
+            # Woken while it looked, it does not wait for a broker before it looks again.
+            order.is_abandoned = owner.nudged
+            owner.order = None if owner.nudged else order
+        self._dispatch.take(order)
+        return self._advance(owner, None) if order.is_abandoned else None
 
     def _end(self, owner: Watch | Pending, ending: Any) -> None:
         if isinstance(owner, Pending):
@@ -354,14 +350,18 @@ class Keeper:
         for heard, _ in followers:
             try:
                 heard(ending)
-            except Exception:  # noqa: BLE001 - one who cannot hear any more must not keep it from the others
+            except BaseException:  # noqa: BLE001 - one who cannot hear any more must not keep it from the others
                 logger.exception("taskcache: a waiter could not be told")
         if isinstance(ending, bytes) and watching.launcher is not None:
             watching.launcher.note_served(watching.token)
 
-    def answer(self, owner: Watch | Pending, reply: Any) -> None:
-        """Bring the answer of a slow step back to the thread."""
+    def _answer(self, owner: Watch | Pending, order: Order, reply: Any) -> None:
+        """Bring the answer of a slow step back to the thread, unless the steps went on without it."""
         with self._condition:
+            if order.is_abandoned:
+                return
+            if isinstance(owner, Watch):
+                owner.order = None
             self._ready.append((owner, reply))
             self._start()
             self._condition.notify()

@@ -55,7 +55,7 @@ class Pending:
         for callback in callbacks:
             try:
                 callback(self)
-            except Exception:  # noqa: BLE001 - it runs in the thread that serves every other wait
+            except BaseException:  # noqa: BLE001 - sys.exit() too: it runs in the thread that serves every other wait
                 logger.exception("taskcache: a callback of a result failed")
 
     def fail(self, error: BaseException) -> None:
@@ -93,7 +93,10 @@ class Pending:
         self.sighting = sighting
         if changed:
             for watcher in list(self._watchers):
-                watcher(sighting)
+                try:
+                    watcher(sighting)
+                except BaseException:  # noqa: BLE001 - one who cannot watch must not end the wait
+                    logger.exception("taskcache: a watcher of a result failed")
 
     def on_notice(self, watcher: Callable[[Sighting], None]) -> Callable[[], None]:
         """Call `watcher` for every change of state or progress; returns a function that ends it."""

@@ -21,6 +21,8 @@ BEATS_PER_LEASE = 5
 # before, no renewer brings back. What ends sooner than that is never asked about.
 FIRST_BEAT_S = 0.1
 FIRST_BEATS = 5
+# A thread without a lease for this long ends; the next lease starts another.
+IDLE_S = 10.0
 
 
 class Lease(Struct, eq=False):
@@ -58,16 +60,19 @@ class Renewer:
         self._lease_ms = lease_ms
         self._start = threads.start_native if native else threads.start
         self._leases: dict[tuple[str, str], Lease] = {}
+        self._lock = threads.native_lock() if native else threading.Lock()
         self._wanted = threading.Event()
         self._runs = False
         self._bell = threads.Bell() if native else None
+        self._reached: Server | None = None
 
     def hold(self, lease: Lease) -> Lease:
-        """Renew this lease from now on."""
-        self._leases[lease.token, lease.owner] = lease
-        if not self._runs:
-            self._runs = True
-            self._start(self._run, "taskcache-renewer")
+        """Renew this lease from now on; raises RuntimeError where no thread can be started."""
+        with self._lock:
+            if not self._runs:
+                self._start(self._run, "taskcache-renewer")
+                self._runs = True
+            self._leases[lease.token, lease.owner] = lease
         if self._bell is None:
             self._wanted.set()
         else:
@@ -82,32 +87,45 @@ class Renewer:
         self._leases.pop((lease.token, lease.owner), None)
 
     def _run(self) -> None:
+        try:
+            self._renew()
+        except BaseException:
+            with self._lock:
+                self._runs = False
+            raise
+
+    def _renew(self) -> None:
         beat_s = self._lease_ms / 1000 / BEATS_PER_LEASE
-        server: Server | None = None
         next_beat = 0.0
         while True:
             if not self._leases:
-                self._idle()
+                if self._is_over():
+                    return
                 next_beat = time.monotonic() + beat_s
             self._pause(next_beat)
             started = time.monotonic()
             is_first = started < next_beat
             try:
-                server = server or self._server()
-                self.beat(server, is_first=is_first)
+                self._reached = self._reached or self._server()
+                self.beat(self._reached, is_first=is_first)
             except Exception as error:  # noqa: BLE001 - the next beat comes; a lease survives four that failed
-                warn_once("renewer", "taskcache: leases could not be renewed (%s)", error)
+                _warn(error)
             if not is_first:
                 next_beat = max(started + beat_s, time.monotonic() + 0.01)
 
-    def _idle(self) -> None:
-        """Sleep until there is a lease."""
-        if self._bell is not None:
-            self._bell.wait()
-            return
-        self._wanted.clear()
-        if not self._leases:
-            self._wanted.wait()
+    def _is_over(self) -> bool:
+        """Sleep until there is a lease; True when none came for a while, and the thread is to end."""
+        until = time.monotonic() + IDLE_S
+        while not self._leases and (left_s := until - time.monotonic()) > 0:
+            if self._bell is not None:
+                self._bell.wait(left_s)
+                continue
+            self._wanted.clear()
+            if not self._leases:
+                self._wanted.wait(left_s)
+        with self._lock:
+            self._runs = bool(self._leases)
+            return not self._runs
 
     def _pause(self, until: float) -> None:
         """Sleep until the next beat, or for a moment when a lease has not been confirmed."""
@@ -128,8 +146,11 @@ class Renewer:
             return
         for lease in leases:
             lease.beats += 1
-        replies = server.calls([self._renewal(lease) for lease in leases])
+        replies = server.replies([self._renewal(lease) for lease in leases])
         for lease, reply in zip(leases, replies, strict=True):
+            if isinstance(reply, Exception):
+                _warn(reply)  # of this lease: the others have been answered
+                continue
             word = scripts.text(reply)
             lease.hear(word)
             if word == "ended":
@@ -153,3 +174,7 @@ class Renewer:
                 progress=lease.progress,
             )
         )
+
+
+def _warn(error: Exception) -> None:
+    warn_once("renewer", "taskcache: leases could not be renewed (%s)", error)

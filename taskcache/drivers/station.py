@@ -37,6 +37,7 @@ class Station:
         self._lock = threading.Lock()
         self._keeper: Keeper | None = None
         self._renewer: Renewer | None = None
+        self._hush: weakref.finalize[[], Station] | None = None
         self._broken_until = 0.0
         self.server = Server(database, own_wire=settings.transport == "auto")
         self._wire = self.server.wire
@@ -50,7 +51,12 @@ class Station:
         keeper = self._keeper
         if keeper is None:
             with self._lock:
-                keeper = self._keeper = self._keeper or Keeper(self.server, self._settings.publish_patience_ms / 1000)
+                keeper = self._keeper
+                if keeper is None:
+                    keeper = self._keeper = Keeper(self.server, self._settings.publish_patience_ms / 1000)
+                    # Nobody hears with it who has lost this station.
+                    self._hush = weakref.finalize(self, keeper.hush)
+                    self._hush.atexit = False
         return keeper
 
     @property
@@ -58,8 +64,9 @@ class Station:
         """All leases that this process itself computes under."""
         renewer = self._renewer
         if renewer is None:
+            server = self.server  # not this station: its thread must not keep what nobody uses any more
             with self._lock:
-                renewer = self._renewer = self._renewer or Renewer(lambda: self.server, self._settings.lease_ms)
+                renewer = self._renewer = self._renewer or Renewer(lambda: server, self._settings.lease_ms)
         return renewer
 
     def near(self, settings: Settings) -> Near | None:
@@ -166,6 +173,9 @@ class Station:
         self._lock = threading.Lock()
         self._keeper = None
         self._renewer = None
+        if self._hush is not None:
+            # It would end the parent's subscription.
+            self._hush.detach()
         self.server.after_fork()
         self.loops = AsyncServer(self.server, own_line=self._settings.transport == "auto")
         for near in self._nears.values():
@@ -176,6 +186,8 @@ class Station:
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
             keeper.close()
+        if self._hush is not None:
+            self._hush.detach()
         for near in list(self._nears.values()):
             near.close()
         self.server.close()

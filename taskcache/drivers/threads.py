@@ -14,15 +14,18 @@ def start(target: Callable[[], None], name: str) -> None:
     threading.Thread(target=target, name=name, daemon=True).start()
 
 
+def native_lock() -> Any:
+    """A lock for what `start_native` runs: under gevent a lock of its own belongs to one real thread, and here there are two."""
+    monkey: Any = sys.modules.get("gevent.monkey")
+    is_patched = monkey is not None and monkey.is_module_patched("threading")
+    return monkey.get_original("_thread", "allocate_lock")() if is_patched else threading.Lock()
+
+
 class Bell:
     """Wakes one thread of `start_native`, from any thread and any greenlet; rung beforehand, it is not waited for."""
 
     def __init__(self) -> None:
-        monkey: Any = sys.modules.get("gevent.monkey")
-        is_patched = monkey is not None and monkey.is_module_patched("threading")
-        # Under gevent a lock of its own belongs to one real thread, and here there are two.
-        lock: Any = monkey.get_original("_thread", "allocate_lock") if is_patched else threading.Lock
-        self._lock = lock()
+        self._lock = native_lock()
         self._lock.acquire()
 
     def ring(self) -> None:

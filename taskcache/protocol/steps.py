@@ -48,7 +48,11 @@ class Launch(Struct, frozen=True):
 
 
 class Inquire(Struct, frozen=True):
-    """Ask Celery whether the task `token` ended outside of the protocol; the reply is the reason, or None."""
+    """
+    Ask Celery whether the task `token` ended outside of the protocol; the reply is the reason, or None.
+
+    None comes early, and a reason never, when the inbox says something of the flight meanwhile.
+    """
 
     token: str
 

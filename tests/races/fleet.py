@@ -392,5 +392,5 @@ class Direct:
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
 
-    def calls(self, calls: list[Call]) -> list[Any]:
+    def replies(self, calls: list[Call]) -> list[Any]:
         return [self._fleet.execute(call) for call in calls]
