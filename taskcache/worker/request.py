@@ -154,7 +154,9 @@ class FlightRequest(Request):
         if self._already_revoked or self._already_cancelled:
             pass  # told below: the child died of the signal that was sent to it
         elif isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt):
-            if self.task.acks_late and self.task.reject_on_worker_lost:
+            if self.task.retry_on_worker_lost and self._has_retries:
+                self._give_back(in_ms=round(self.task.default_retry_delay * 1000))
+            elif self.task.acks_late and self.task.reject_on_worker_lost and not self.task.retry_on_worker_lost:
                 self._give_back()
             else:
                 self._tell(
@@ -199,14 +201,20 @@ class FlightRequest(Request):
             )
         return gone
 
-    def _give_back(self, resend_ms: int | None = None) -> None:
+    @property
+    def _has_retries(self) -> bool:
+        """Whether Celery sends another try of its own; with none left it does not even give the message back."""
+        retries, most = self._request_dict.get("retries") or 0, self.task.max_retries
+        return most is None or retries < most
+
+    def _give_back(self, resend_ms: int | None = None, in_ms: int = 0) -> None:
         """The message comes again: whoever receives it finds flights that it can claim at once."""
         if not self.leases:
             return
         with suppress(NoServer):
             together.run(
                 [
-                    yield_back(errand, token, owner=self._owner, in_ms=0, resend_ms=resend_ms)
+                    yield_back(errand, token, owner=self._owner, in_ms=in_ms, resend_ms=resend_ms)
                     for errand, token in self._running()
                 ],
                 self._server,

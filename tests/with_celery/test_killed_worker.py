@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -141,6 +142,27 @@ def test_a_message_that_comes_again_is_computed_again(
 
     assert f"{name} 2" == result(timeout=TOLD_S)
     assert 2 == shop.ledger.runs(name)
+
+
+def test_a_message_that_celery_tries_again_is_waited_for(
+    shop: ModuleType, prefork: tuple[WorkerNode, str], name: str
+) -> None:
+    """With retry_on_worker_lost the waiters get the value of Celery's next try, and are told when there is none."""
+    node, queue = prefork
+    tried_again = importlib.import_module("tests.with_celery.apps.mishaps").tried_again.with_options(queue=queue)
+    result, lost = tried_again(name), tried_again(f"{name}-lost")
+    shop.ledger.wait_runs(name)
+    shop.ledger.wait_runs(f"{name}-lost")
+    node.kill_pool_process(shop.ledger.pids(name)[0])
+    shop.ledger.open(f"{name}:2")
+    assert f"{name} 2" == result(timeout=LONG)
+    for run in (1, 2):
+        shop.ledger.wait_runs(f"{name}-lost", run)
+        node.kill_pool_process(shop.ledger.pids(f"{name}-lost")[run - 1])
+
+    with pytest.raises(ComputationLost, match=r"died.*SIGKILL"):
+        lost(timeout=LONG)
+    assert (2, 2) == (shop.ledger.runs(name), shop.ledger.runs(f"{name}-lost"))
 
 
 def test_pool_processes_without_a_main_process_hold_nobody_up(

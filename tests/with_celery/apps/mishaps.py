@@ -74,3 +74,11 @@ async def cancelled_among(calls: list[BoundCall]) -> list[int | BaseException]:
     tasks = [asyncio.ensure_future(asyncio.sleep(0, call.args[1])) for call in calls]
     tasks[0].cancel()
     return list(await asyncio.gather(*tasks, return_exceptions=True))
+
+
+@fragile.cache_async(timeout=60, default_retry_delay=1, max_retries=1)
+def tried_again(name: str) -> str:
+    """Be held up in each run; the app says that a process which dies has it tried once more."""
+    run = ledger.enter(name)
+    ledger.hold(f"{name}:{run}")
+    return f"{name} {run}"

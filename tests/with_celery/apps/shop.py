@@ -19,6 +19,7 @@ app.conf.update(
     task_default_queue=os.environ.get("SHOP_QUEUE", "shop"),
     worker_prefetch_multiplier=1,
     include=["tests.with_celery.apps.bulk", "tests.with_celery.apps.mishaps"],
+    task_annotations={"tests.with_celery.apps.mishaps.tried_again": {"retry_on_worker_lost": True}},
     broker_connection_retry_on_startup=True,
     task_send_sent_event=True,
     result_expires=600,
