@@ -17,6 +17,7 @@ from taskcache.events import warn_once
 from taskcache.launcher import MessageMissing
 from taskcache.launchers import apps, producers
 from taskcache.launchers.chunk import Chunk, Message, described
+from taskcache.launchers.routes import queue_of
 from taskcache.launchers.task import HEADER, ROUTING, open_call
 from taskcache.protocol.entry import new_token
 
@@ -59,7 +60,7 @@ class CeleryLauncher:
         # Written now: what the caller changes afterwards is not what was called.
         self._reprs = (saferepr(arguments[0], 1024), saferepr(arguments[1], 1024))
         # Looked up now, because Celery's configuration is slow to ask and a wake-up asks for it.
-        self._queue: str = function.options.celery.get("queue") or task.app.conf.task_default_queue
+        self._queue = queue_of(task.app, task.name, self._per_call())
 
     def launch(self, token: str) -> None:
         """Send the call under this token."""

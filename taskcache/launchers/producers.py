@@ -7,7 +7,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from kombu.exceptions import EncodeError, OperationalError
@@ -63,7 +63,16 @@ def send(app: Any, publish: Callable[[Any], object]) -> None:
     except OperationalError as error:
         if not was_idle or isinstance(error.__cause__, TimeoutError):
             raise
+        # What one connection has lost, the others have lost too that were idle as long as it.
+        _forget_idle(app)
         _publish(app, publish)
+
+
+def _forget_idle(app: Any) -> None:
+    idle = _kept[app].idle
+    with suppress(IndexError):  # the end; other threads take from it too
+        while True:
+            idle.pop().connection.release()
 
 
 def _publish(app: Any, publish: Callable[[Any], object]) -> None:
@@ -118,6 +127,8 @@ def messages_in(app: Any, queue: str) -> int | None:
 def _connection(app: Any) -> Any:
     connection = app.connection_for_write(connect_timeout=CONNECT_TIMEOUT_S)
     driver = connection.transport_cls if isinstance(connection.transport_cls, str) else ""
+    if driver.startswith("sentinel"):
+        driver = "redis"  # how its primary is found is all that differs
     for prefix, timeouts in _TIMEOUTS.items():
         if driver.startswith(prefix) or (prefix == "amqp" and driver in ("pyamqp", "py-amqp")):
             connection.transport_options = {**_TRIES, **timeouts, **connection.transport_options}

@@ -17,6 +17,8 @@ from taskcache.worker import ending
 from taskcache.worker.delivery import Body, Delivery, opened
 
 LONGEST_RESEND_S: Final = 60.0
+# `read_header` takes no larger number.
+MOST_AGAIN: Final = 63
 
 
 def execute(task: Any, body: Body, args: Any, kwargs: Any, function: Any = None) -> Any:
@@ -116,25 +118,17 @@ def send_again(task: Any, header: dict[str, Any], left_s: float) -> None:
     request = task.request
     again = int(header.get("again", 0))
     countdown = min(LONGEST_RESEND_S, max(left_s, 0.0) + 2.0**again)
-    header = {**header, "again": again + 1}
+    header = {**header, "again": min(again + 1, MOST_AGAIN)}
     header.pop("owner", None)
-    task.apply_async(
-        request.args,
-        request.kwargs,
-        task_id=request.id,
+    # As Celery's own retry is made: with the rest of its chain, its chord, its links and its limits.
+    again_sent = task.signature_from_request(
+        request,
         countdown=countdown,
-        headers={HEADER: header},
+        headers={**(request.headers or {}), HEADER: header},
         ignore_result=request.ignore_result,
         retries=request.retries,
-        **_way_back(request.delivery_info or {}),
     )
-
-
-def _way_back(delivery_info: dict[str, Any]) -> dict[str, Any]:
-    """The queue that a message came from, which its caller may have chosen."""
-    if delivery_info.get("exchange") == "" and delivery_info.get("routing_key"):
-        return {"queue": delivery_info["routing_key"]}  # to the broker's own exchange, by the name of the queue
-    return {name: delivery_info[name] for name in ("exchange", "routing_key") if delivery_info.get(name)}
+    again_sent.apply_async()
 
 
 def _compute(delivery: Delivery, began: Lead | Claim) -> Any:

@@ -1,0 +1,147 @@
+"""This is where messages are looked at as they leave: to which queue, on which connection, and with what when sent again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from celery import Celery
+from celery.signals import before_task_publish
+from kombu import Exchange, Queue
+from kombu.exceptions import OperationalError
+
+from taskcache import Cache
+from taskcache.launchers import producers
+from taskcache.launchers.routes import queue_of
+from taskcache.launchers.task import HEADER, read_header, seal_call
+from taskcache.protocol.entry import new_token
+from taskcache.worker.execution import send_again
+
+
+@pytest.fixture
+def app() -> Any:
+    """An app whose broker is this process's memory."""
+    return Celery("sending", broker="memory://", set_as_current=False)
+
+
+@pytest.fixture
+def sent() -> Iterator[list[dict[str, Any]]]:
+    """All that Celery tells of the messages that this process sends."""
+    seen: list[dict[str, Any]] = []
+
+    def note(**told: Any) -> None:
+        seen.append(told)
+
+    before_task_publish.connect(note)
+    yield seen
+    before_task_publish.disconnect(note)
+
+
+# Which queue it is
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("proj.plain", {}, "standard"),
+        ("proj.slow.report", {}, "slow"),
+        ("proj.slow.report", {"queue": "own"}, "own"),
+        ("proj.bound", {}, "fan"),
+        ("proj.plain", {"exchange": "video", "routing_key": "video.key"}, "fan"),
+    ],
+)
+def test_the_queue_is_the_one_that_celery_routes_to(
+    app: Any, sent: list[dict[str, Any]], name: str, options: dict[str, str], expected: str
+) -> None:
+    """That of `task_routes`, of the options, or of an exchange and a key, and else the default one."""
+    app.conf.update(
+        task_default_queue="standard",
+        task_queues=[Queue("standard"), Queue("slow"), Queue("own"), Queue("fan", Exchange("video"), "video.key")],
+        task_routes={"proj.slow.*": "slow", "proj.bound": {"exchange": "video", "routing_key": "video.key"}},
+    )
+    app.send_task(name, **options)
+    at = {"": sent[0]["routing_key"], "video": "fan"}[getattr(sent[0]["exchange"], "name", sent[0]["exchange"])]
+
+    assert expected == queue_of(app, name, options) == at
+
+
+def test_a_router_that_raises_says_nothing_of_a_queue(app: Any) -> None:
+    """What it raises is told when the call is sent; until then it is the default queue."""
+
+    def router(*args: Any, **kwargs: Any) -> None:
+        raise LookupError
+
+    app.conf.task_routes = [router]
+
+    assert "celery" == queue_of(app, "proj.plain", {})
+
+
+# On which connection
+
+
+def test_idle_connections_are_lost_together(app: Any) -> None:
+    """After a broker's restart the second try has a new one, however many stale ones are kept."""
+    with ExitStack() as stack:
+        stale = [stack.enter_context(producers.producer_of(app)) for _ in range(6)]
+    used = []
+
+    def publish(producer: Any) -> None:
+        used.append(producer)
+        if producer in stale:
+            raise OperationalError("Connection reset by peer")
+
+    for _ in range(3):
+        producers.send(app, publish)
+
+    assert [True, False, False, False] == [producer in stale for producer in used]
+
+
+def test_a_broker_behind_sentinels_has_timeouts() -> None:
+    """It is a Redis like any other."""
+    app: Any = Celery("sending", broker="sentinel://127.0.0.1:1", set_as_current=False)
+
+    assert producers.REPLY_TIMEOUT_S == producers._connection(app).transport_options["socket_timeout"]
+
+
+# With what, when it is sent again
+
+
+def test_what_is_sent_again_is_still_part_of_its_canvas(app: Any, redis_url: str, sent: list[dict[str, Any]]) -> None:
+    """The rest of its chain, its chord, links, limits, place and retries go with it; only the header counts on."""
+    cache = Cache(redis_url, name="sending", app=app)
+
+    @cache.cache_async(timeout=60, name="sending.double")
+    def double(number: int) -> int:
+        return 2 * number
+
+    task, after, args = double.task, double.task.s(3), (seal_call(double, (2,), {}),)
+    header = {"key": "sending.double:2", "token": new_token(), "again": 63, "owner": "somebody"}
+    task.push_request(
+        id="an-id",
+        args=args,
+        kwargs={},
+        headers={"x-own": "kept"},
+        **dict.fromkeys(("root_id", "parent_id", "group"), "a-name"),
+        retries=2,
+        timelimit=[9, 8],
+        chain=[after],
+        chord=after,
+        callbacks=[after],
+        errbacks=[after],
+        delivery_info={"exchange": "", "routing_key": "there", "priority": 7},
+    )
+    try:
+        send_again(task, header, 0.0)
+    finally:
+        task.pop_request()
+
+    headers, (sealed, _, embed), own = sent[0]["headers"], sent[0]["body"], sent[0]["headers"][HEADER]
+    assert args == tuple(sealed)
+    assert ["an-id", "a-name", "a-name", "a-name", 2, [9, 8]] == [
+        headers[name] for name in ("id", "root_id", "parent_id", "group", "retries", "timelimit")
+    ]
+    assert [True] * 4 == [bool(embed[name]) for name in ("chain", "chord", "callbacks", "errbacks")]
+    assert ("there", 7, "kept") == (sent[0]["routing_key"], sent[0]["properties"]["priority"], headers["x-own"])
+    assert {"key": header["key"], "token": header["token"], "again": 63} == own == read_header(own)
