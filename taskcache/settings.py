@@ -28,6 +28,8 @@ Lifetime = Duration | Forever
 
 # Milliseconds as the scripts take them: PERSIST is "no expiry", 0 is "do not store".
 PERSIST: Final = -1
+# A hundred years. Servers count in 64 bits from 1970 and refuse what goes over them, in the middle of a call.
+LONGEST_MS: Final = 3_155_760_000_000
 
 
 def to_ms(duration: object, option: str) -> int:
@@ -37,6 +39,8 @@ def to_ms(duration: object, option: str) -> int:
         raise UsageError(f"{option}={duration!r} is not a duration; pass seconds or a timedelta")
     if seconds < 0 or seconds != seconds or seconds == float("inf"):
         raise UsageError(f"{option}={duration!r} must be zero or more seconds; pass FOREVER for a lifetime without end")
+    if seconds * 1000 > LONGEST_MS:
+        raise UsageError(f"{option}={duration!r} is more than a hundred years; pass FOREVER for a lifetime without end")
     return max(1, round(seconds * 1000)) if seconds else 0
 
 
