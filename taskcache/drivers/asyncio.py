@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import time
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from copy import copy
 from typing import Any, Final, TypeVar
 
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -18,7 +21,7 @@ from taskcache.drivers.commands import as_command, joined, node_of, packed, part
 from taskcache.drivers.keeper import Keeper
 from taskcache.drivers.line import Line, open_line
 from taskcache.drivers.topology import FAILURES, Server
-from taskcache.drivers.twin import async_client
+from taskcache.drivers.twin import async_client, close_client
 from taskcache.launcher import Launcher
 from taskcache.protocol.flight import Ending, Errand
 from taskcache.protocol.scripts import SCRIPTS
@@ -49,7 +52,9 @@ class AsyncServer:
         """Run several in one round trip; raises NoServer when any of them failed."""
         link = self._links.get(asyncio.get_running_loop())
         if link is None:
-            link = self._links[asyncio.get_running_loop()] = Link(self._server, self._own_line)
+            loop = asyncio.get_running_loop()
+            # The loop forgets it at its end: a link refers to its loop, so by itself neither would ever go.
+            link = self._links[loop] = Link(self._server, self._own_line, lambda: self._links.pop(loop, None))
         try:
             return await link.calls(calls)
         except FAILURES as error:
@@ -100,16 +105,19 @@ class AsyncServer:
 
     async def close(self) -> None:
         """Close this loop's connections."""
-        link = self._links.pop(asyncio.get_running_loop(), None)
+        link = self._links.get(asyncio.get_running_loop())
         if link is not None:
-            await link.close()
+            await link.end()
 
 
 class Link:
     """What one event loop has for a server: a line of our own, or redis-py's client where it has to be that."""
 
-    def __init__(self, server: Server, own_line: bool) -> None:
+    def __init__(self, server: Server, own_line: bool, forget: Callable[[], object]) -> None:
         self._server = server
+        self._forget = forget
+        # When it last could not be opened, and why; those who waited for that need not try it again.
+        self._failed: tuple[float, Exception] | None = None
         self._client = async_client(server.client)
         self.line: Line | None = None
         self._own_line = own_line
@@ -118,8 +126,28 @@ class Link:
         self._closer: AsyncGenerator[None, None] | None = None
 
     async def calls(self, calls: Sequence[Call]) -> list[Any]:
+        began = time.monotonic()
         async with self._turns:
+            self._heed(began)
             return await self._exchanged(calls)
+
+    def _heed(self, began: float) -> None:
+        """Raise what opening failed with since `began`: each of a hundred callers would wait for a timeout of its own."""
+        if self._failed is not None and began <= self._failed[0]:
+            raise copy(self._failed[1])
+
+    @asynccontextmanager
+    async def _opens(self) -> AsyncIterator[None]:
+        """Let one caller at a time open what all of them wait for."""
+        began = time.monotonic()
+        async with self._opening:
+            self._heed(began)
+            try:
+                yield
+            except (*FAILURES, OSError) as error:
+                self._failed = time.monotonic(), copy(error)
+                raise
+            self._failed = None
 
     async def _exchanged(self, calls: Sequence[Call]) -> list[Any]:
         if self._closer is None:
@@ -150,10 +178,10 @@ class Link:
         return await line.send(packed(call))
 
     async def _open(self) -> Line:
-        async with self._opening:
+        async with self._opens():
             if self.line is None or not self.line.is_open:
                 self.line = await open_line(self._client.connection_pool)
-            return self.line
+        return self.line
 
     async def _by_client(self, call: Call) -> Any:
         command, options = as_command(call)
@@ -165,7 +193,7 @@ class Link:
 
     async def _by_cluster(self, calls: Sequence[Call]) -> list[Any]:
         """One pipeline, which goes to each node once."""
-        async with self._opening:
+        async with self._opens():
             # redis-py 8.1 loses connections when a cluster's first commands are many at once. Later it returns at once.
             await self._client.initialize()
         pipeline = self._client.pipeline()
@@ -186,13 +214,17 @@ class Link:
         try:
             yield
         finally:
-            await self.close()
+            self._closer = None
+            self._forget()
+            line, self.line = self.line, None
+            if line is not None:
+                await line.close()
+            await close_client(self._client)
 
-    async def close(self) -> None:
-        line, self.line = self.line, None
-        if line is not None:
-            await line.close()
-        await self._client.aclose()
+    async def end(self) -> None:
+        """Close what is open, before the loop ends."""
+        if self._closer is not None:
+            await self._closer.aclose()
 
 
 def _checked(reply: Any) -> Any:

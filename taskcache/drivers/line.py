@@ -35,7 +35,7 @@ class Line(asyncio.Protocol):
         )
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._unsent: list[bytes] = []
-        self._answered = 0
+        self._heard = 0
         self._deadline: asyncio.TimerHandle | None = None
         self.is_open = True
         self._transport: Any = connection._writer.transport
@@ -56,7 +56,7 @@ class Line(asyncio.Protocol):
             self._unsent.append(packed)
         self._waiting.append(reply)
         if self._deadline is None:
-            self._watch(self._answered)
+            self._watch(self._heard)
         return reply
 
     def _flush(self) -> None:
@@ -64,23 +64,25 @@ class Line(asyncio.Protocol):
         if self.is_open:
             self._transport.write(b"".join(unsent))
 
-    # -- one timer for all: the server is given up when it answers nobody for a while --------------------
+    # -- one timer for all: the server is given up when it says nothing for a while --------------------
 
-    def _watch(self, answered: int) -> None:
-        self._deadline = self.loop.call_later(REPLY_TIMEOUT_S, self._look, answered)
+    def _watch(self, heard: int) -> None:
+        self._deadline = self.loop.call_later(REPLY_TIMEOUT_S, self._look, heard)
 
-    def _look(self, answered: int) -> None:
+    def _look(self, heard: int) -> None:
         self._deadline = None
         if not self._waiting:
             return
-        if answered == self._answered:
+        if heard == self._heard:
             self._break(RedisTimeoutError(f"no reply within {REPLY_TIMEOUT_S:g} s"))
         else:
-            self._watch(self._answered)
+            self._watch(self._heard)
 
     # -- what the transport says -----------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
+        # Not only what is complete: a large value may take longer than a server may be silent.
+        self._heard += 1
         self._reader.feed(data)
         while True:
             try:
@@ -92,7 +94,6 @@ class Line(asyncio.Protocol):
                 return
             if isinstance(reply, hiredis.PushNotification):
                 continue
-            self._answered += 1
             future = self._waiting.popleft()
             # A coroutine that was cancelled has left its future behind; the reply is still its.
             if future.done():

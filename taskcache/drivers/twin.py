@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import redis.asyncio
-from redis.asyncio.cluster import RedisCluster
+from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.cluster import RedisCluster as SyncRedisCluster
 
 # As many as redis-py's own blocking pool; more coroutines than that queue for a connection instead of failing.
@@ -15,8 +15,16 @@ CONNECTIONS = 50
 def async_client(client: Any) -> Any:
     """Make a client for one event loop."""
     if isinstance(client, SyncRedisCluster):
-        node: Any = client.get_default_node()  # type: ignore[no-untyped-call]  # redis-py
-        return RedisCluster(host=node.host, port=node.port, **_shared(client.nodes_manager.connection_kwargs))
+        manager: Any = client.nodes_manager
+        settings = manager.connection_kwargs
+        # Any of them may be away when a loop begins.
+        nodes = list(manager.nodes_cache.values()) or list(manager.startup_nodes.values())
+        return RedisCluster(
+            startup_nodes=[ClusterNode(node.host, node.port) for node in nodes],
+            # Of an address it is left in the kind of connection, and of arguments as it was given.
+            ssl=bool(settings.get("ssl")) or _is_tls(settings.get("connection_class")),
+            **_shared(settings),
+        )
     pool = client.connection_pool
     settings = _shared(pool.connection_kwargs)
     if hasattr(pool, "service_name"):
@@ -27,15 +35,27 @@ def async_client(client: Any) -> Any:
             ],
             sentinel_kwargs=_shared(pool.sentinel_manager.sentinel_kwargs),
         )
-        return manager.master_for(pool.service_name, **settings)
+        return manager.master_for(pool.service_name, ssl=_is_tls(pool.connection_class), **settings)
     kind: Any = redis.asyncio.Connection
     if "path" in settings:
         kind = redis.asyncio.UnixDomainSocketConnection
-    elif "SSL" in pool.connection_class.__name__:
+    elif _is_tls(pool.connection_class):
         kind = redis.asyncio.SSLConnection
     return redis.asyncio.Redis.from_pool(
         redis.asyncio.BlockingConnectionPool(connection_class=kind, max_connections=CONNECTIONS, **settings)
     )
+
+
+async def close_client(client: Any) -> None:
+    """Close a client that was made here, and those that it asks where its server is."""
+    await client.aclose()
+    manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
+    for sentinel in manager.sentinels if manager is not None else ():
+        await sentinel.aclose()
+
+
+def _is_tls(connection_class: Any) -> bool:
+    return "SSL" in getattr(connection_class, "__name__", "")
 
 
 # What a synchronous connection is made with that its asynchronous twin takes in the same form.

@@ -1,0 +1,140 @@
+"""This is where event loops come and go, and meet a server that is away: what they had is closed, and waited for once."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from typing import Any
+
+import pytest
+import redis
+
+from taskcache import Cache
+from taskcache.drivers import line
+from taskcache.drivers.asyncio import AsyncServer, Link
+from taskcache.drivers.topology import Server
+from taskcache.drivers.twin import async_client
+from taskcache.errors import NoServer
+from taskcache.protocol.steps import Call
+from tests.nodes.proxy import FaultProxy
+from tests.nodes.topology import ClusterNodes
+from tests.nodes.waiting import wait_until
+
+ASK = Call("GET", (b"key",))
+
+
+def links_of(server: Server) -> list[Link]:
+    gc.collect()
+    return [each for each in gc.get_objects() if type(each) is Link and each._server is server]
+
+
+@pytest.mark.parametrize("transport", ["auto", "redis-py"])
+def test_a_loop_that_has_ended_leaves_nothing(redis_url: str, cache_name: str, transport: Any) -> None:
+    """A program that calls asyncio.run for each request has as many connections as before."""
+    cache = Cache(redis_url, name=cache_name, transport=transport)
+
+    async def ask() -> object:
+        return await cache.aio.get("key")
+
+    found = [asyncio.run(ask()) for _ in range(5)]
+    left = links_of(cache.station.server)
+    cache.close()
+
+    assert ([None] * 5, []) == (found, left)
+
+
+def test_a_loop_that_closes_its_cache_may_go_on(redis_url: str) -> None:
+    """What it asks next, it asks on a connection made anew."""
+    server = Server(redis_url)
+
+    async def ask() -> tuple[list[Any], int]:
+        loops = AsyncServer(server, own_line=True)
+        found = [await loops.call(ASK)]
+        await loops.close()
+        left = len(links_of(server))
+        found.append(await loops.call(ASK))
+        return found, left
+
+    asked = asyncio.run(ask())
+    server.close()
+
+    assert (([None, None], 0), []) == (asked, links_of(server))
+
+
+def test_a_server_that_is_away_is_waited_for_once(proxy: FaultProxy, redis_url: str) -> None:
+    """By a hundred coroutines together: the first tries to connect, and the others hear what came of it."""
+    client = redis.Redis.from_url(proxy.url(redis_url), socket_timeout=0.5, socket_connect_timeout=0.5)
+    server = Server(client)
+
+    async def ask() -> tuple[int, float, object]:
+        loops = AsyncServer(server, own_line=True)
+        began = time.monotonic()
+        proxy.blackhole = True
+        said = await asyncio.gather(*(loops.call(ASK) for _ in range(300)), return_exceptions=True)
+        took = time.monotonic() - began
+        proxy.blackhole = False
+        return sum(isinstance(each, NoServer) for each in said), took, await loops.call(ASK)
+
+    failed, took, after = asyncio.run(ask())
+    server.close()
+
+    assert (300, None) == (failed, after)
+    # redis-py may try a few times by itself; one after the other they would take minutes.
+    assert took < 10
+
+
+def test_a_long_answer_may_take_its_time(
+    monkeypatch: pytest.MonkeyPatch, proxy: FaultProxy, client: redis.Redis, redis_url: str
+) -> None:
+    """A line is given up when it is silent, and not while a large value is on its way."""
+    monkeypatch.setattr(line, "REPLY_TIMEOUT_S", 1.0)
+    value = b"x" * 4_000_000
+    client.set(b"key", value, px=60_000)
+    server = Server(proxy.url(redis_url))
+
+    async def ask() -> tuple[bytes, float]:
+        loops = AsyncServer(server, own_line=True)
+        await loops.call(Call("PING", ()))
+        # Each piece of 64 KiB is held for a moment, sixty of them for three times a silence.
+        proxy.delay = 0.05
+        began = time.monotonic()
+        found: bytes = await loops.call(ASK)
+        return found, time.monotonic() - began
+
+    found, took = asyncio.run(ask())
+    proxy.delay = 0.0
+    server.close()
+
+    assert value == found
+    assert took > 1.5
+
+
+def test_a_twin_of_a_cluster_knows_every_node_of_it(cluster: ClusterNodes) -> None:
+    """The one that was asked first may be away when a loop begins."""
+    with cluster.client() as client:
+
+        async def nodes() -> set[int]:
+            return {int(node.port) for node in async_client(client).nodes_manager.startup_nodes.values()}
+
+        assert {member.port for member in cluster.primaries} == asyncio.run(nodes())
+
+
+def test_a_twin_of_a_cluster_speaks_tls(start_redis: Any) -> None:
+    """Whether it was asked for by address or by argument."""
+    node = start_redis(tls=True, config=["cluster-enabled yes", "tls-cluster yes"])
+    with node.client() as one:
+        one.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16_383)
+        wait_until(lambda: b"cluster_state:ok" in one.execute_command("CLUSTER", "INFO"), "the cluster")
+    certificate = str(node.certificate.path)
+    clients = [
+        redis.RedisCluster.from_url(node.url()),
+        redis.RedisCluster(host="localhost", port=node.port, ssl=True, ssl_ca_certs=certificate),
+    ]
+
+    async def ask(client: Any) -> object:
+        return await AsyncServer(Server(client), own_line=True).call(ASK)
+
+    assert [None, None] == [asyncio.run(ask(client)) for client in clients]
+    for client in clients:
+        client.close()
