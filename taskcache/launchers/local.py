@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from celery import Celery
 
-from taskcache.errors import ComputationLost
+from taskcache.errors import ComputationLost, UsageError
 from taskcache.launchers import serializer
 from taskcache.launchers.celery import CeleryLauncher
 from taskcache.launchers.serializer import SealedArguments
@@ -136,8 +136,22 @@ def ensure_worker(app: Any) -> int | None:
     # No TASKCACHE_URL: the worker joins the same private server as a user of its own, so it pickles as we do.
     environment = {"TASKCACHE_LOCAL_BROKER": app.conf.broker_write_url, "TASKCACHE_LOCAL_QUEUE": queue}
     if app.taskcache_secrets:
-        environment["TASKCACHE_SECRET"] = b",".join(app.taskcache_secrets).decode()
+        environment["TASKCACHE_SECRET"] = _as_text(app.taskcache_secrets)
     return start(["-A", WORKER, "worker", "-Q", queue], environment=environment).exit_status
+
+
+def _as_text(secrets: Sequence[bytes]) -> str:
+    """Secrets as an environment takes them, which holds text without zeros."""
+    try:
+        text = b",".join(secrets).decode()
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise UsageError(
+            "The local worker gets its secret as text, and this one is none: write it as text, as in "
+            "Cache(secret=secret.hex()), or start workers of your own with Cache(app=app)."
+        )
+    return text
 
 
 def _never_here(*args: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from kombu import serialization
 
 from taskcache.codec import typed
-from taskcache.errors import UntrustedValue
+from taskcache.errors import UntrustedValue, UsageError
 
 NAME: Final = "taskcache"
 CONTENT_TYPE: Final = "application/x-taskcache"
@@ -28,6 +28,9 @@ def dumps(body: Any) -> bytes:
 
     The embed holds signatures, which are dicts of a class of their own: only their content travels.
     """
+    if isinstance(body, dict):
+        # What that protocol carries cannot be read here, and the call would be lost without a word.
+        raise UsageError("taskcache's tasks do not travel by Celery's first protocol; set task_protocol = 2 in the app")
     return typed.encode(_plain(body, sealed=True), what="the message")
 
 

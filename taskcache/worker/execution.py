@@ -11,6 +11,7 @@ from taskcache.calls.current import computing
 from taskcache.drivers import blocking
 from taskcache.errors import NoServer
 from taskcache.launchers import apps
+from taskcache.launchers.serializer import are_sealed
 from taskcache.launchers.task import HEADER, header_of
 from taskcache.protocol.flight import Claim, Landing, Lead, begin, obtain
 from taskcache.worker import ending
@@ -26,6 +27,8 @@ def execute(task: Any, body: Body, args: Any, kwargs: Any, function: Any = None)
     function = function or task.function
     if function.cache.debug or task.request.called_directly:
         return body(*args, **kwargs)
+    if getattr(task.request, "taskcache_runs", None) is not None and not are_sealed(args):
+        return body(*args, **kwargs)  # called like a function by the body that runs: a call of its own, of no message
     delivery = opened(task, function, body, args, kwargs, header_of(task.request))
     try:
         return _begin_direct(delivery) if delivery.makes_its_flight else _begin_sent(delivery)

@@ -21,7 +21,7 @@ from taskcache.drivers.renewer import Lease
 from taskcache.drivers.topology import Server
 from taskcache.errors import ComputationLost, Expired, NoServer, Revoked, TimeLimitExceeded
 from taskcache.events import warn_once
-from taskcache.launchers.serializer import are_sealed
+from taskcache.launchers.serializer import accept, are_sealed
 from taskcache.launchers.task import HEADER, read_header
 from taskcache.protocol import scripts
 from taskcache.protocol.entry import EntryKey, new_token
@@ -41,6 +41,8 @@ def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[...
 
     An empty or misshapen one would end the worker, and Celery prints the body of what it refuses, arguments and all.
     """
+    # Once more: a program may have named what it accepts after its tasks were made.
+    accept(app)
     take = default_strategy(task, app, consumer, **options)
 
     def careful(message: Any, body: Any, *args: Any, **kwargs: Any) -> Any:

@@ -188,3 +188,9 @@ def test_what_was_cancelled_among_a_batch_is_told(mishaps: ModuleType, served: S
     assert 2 == results[1](timeout=LONG)
     with pytest.raises(ComputationLost, match="CancelledError"):
         results[0](timeout=LONG)
+
+
+def test_a_body_may_call_its_task_like_a_function(mishaps: ModuleType, served: Served, name: str) -> None:
+    """That is Python's own call: with other arguments, in the same slot, and only the outer value is stored."""
+    assert [2, 1, 0] == served.call(mishaps.countdown, name, 2)(timeout=LONG)
+    assert (3, None) == (mishaps.ledger.runs(name), mishaps.countdown.join(name, 1))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,12 +13,13 @@ from celery.signals import before_task_publish
 from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 
-from taskcache import Cache
-from taskcache.launchers import producers
+from taskcache import Cache, DispatchFailed, UsageError
+from taskcache.launchers import local, producers
 from taskcache.launchers.routes import queue_of
 from taskcache.launchers.task import HEADER, read_header, seal_call
 from taskcache.protocol.entry import new_token
 from taskcache.worker.execution import send_again
+from taskcache.worker.request import strategy
 
 
 @pytest.fixture
@@ -145,3 +147,39 @@ def test_what_is_sent_again_is_still_part_of_its_canvas(app: Any, redis_url: str
     assert [True] * 4 == [bool(embed[name]) for name in ("chain", "chord", "callbacks", "errbacks")]
     assert ("there", 7, "kept") == (sent[0]["routing_key"], sent[0]["properties"]["priority"], headers["x-own"])
     assert {"key": header["key"], "token": header["token"], "again": 63} == own == read_header(own)
+
+
+# What cannot be sent, or taken
+
+
+def test_celerys_first_protocol_is_refused(app: Any, redis_url: str) -> None:
+    """Its messages would be lost without a word: the call says which setting it is."""
+    app.conf.task_protocol = 1
+    double = Cache(redis_url, name="sending", app=app).cache_async(timeout=60, name="sending.double")(lambda x: 2 * x)
+
+    with pytest.raises(DispatchFailed, match="set task_protocol = 2"):
+        double(2)
+
+
+def test_a_worker_takes_our_messages_whatever_was_set_since(app: Any, redis_url: str) -> None:
+    """`accept_content` may be set after the functions were decorated and the app has looked at its tasks."""
+    double = Cache(redis_url, name="sending", app=app).cache_async(timeout=60, name="sending.double")(lambda x: 2 * x)
+    task: Any = double.task
+    app.finalize()
+    app.conf.accept_content = ["json"]
+    consumer = SimpleNamespace(
+        hostname="here", connection_errors=(), pool=None, timer=None, app=app, controller=None, event_dispatcher=None
+    )
+    with suppress(AttributeError):  # Celery's own part of it wants a whole worker
+        strategy(task, app, consumer)
+
+    assert ["json", "taskcache"] == app.conf.accept_content
+
+
+def test_a_secret_that_is_no_text_is_refused_for_the_local_worker() -> None:
+    """It would get another one, or none: the error says how to write it."""
+    app = local.make_app("redis://127.0.0.1:7777/1", "queue")
+    app.taskcache_secrets = (b"\xff" * 16,)
+
+    with pytest.raises(UsageError, match=r"secret\.hex\(\)"):
+        local.ensure_worker(app)

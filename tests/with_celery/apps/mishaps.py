@@ -82,3 +82,10 @@ def tried_again(name: str) -> str:
     run = ledger.enter(name)
     ledger.hold(f"{name}:{run}")
     return f"{name} {run}"
+
+
+@cache.cache_async(timeout=60)
+def countdown(name: str, number: int) -> list[int]:
+    """Call its own task like a function."""
+    ledger.enter(name)
+    return [number, *(countdown.task(name, number - 1) if number else [])]
