@@ -16,7 +16,7 @@ from taskcache.errors import ComputationLost, DispatchFailed, Expired, Revoked, 
 from taskcache.events import warn_once
 from taskcache.launcher import MessageMissing
 from taskcache.launchers import apps, producers
-from taskcache.launchers.chunk import Chunk, Message, described
+from taskcache.launchers.chunk import Chunk, Message, described, parted
 from taskcache.launchers.routes import queue_of
 from taskcache.launchers.task import HEADER, ROUTING, open_call
 from taskcache.protocol.entry import new_token
@@ -81,7 +81,12 @@ class CeleryLauncher:
         return open_call(self._function, (self._sealed,), {})
 
     def launch_together(self, calls: Sequence[tuple[CeleryLauncher, str]]) -> None:
-        """Send several calls of this function in one message."""
+        """Send several calls of this function in one message, or in as many as their keys need."""
+        sizes = [len(launcher._invocation.redis_key) + len(token) for launcher, token in calls]
+        for start, stop in parted(sizes):
+            self._launch_message(calls[start:stop])
+
+    def _launch_message(self, calls: Sequence[tuple[CeleryLauncher, str]]) -> None:
         sealed = tuple(launcher._sealed for launcher, _ in calls)
         reprs = described([launcher._reprs for launcher, _ in calls]), "{}"
         tokens = [token for _, token in calls]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 # No worker is busy with other messages of an empty queue for this long, as a rule; nor with those of a queue that goes on.
@@ -15,6 +15,10 @@ TOGETHER_S: Final = 5.0
 LOOK_S: Final = 1.0
 # As much of the arguments as Celery's own tools show.
 SHOWN_CHARACTERS: Final = 1024
+# Half of AMQP's usual frame of 131,072 bytes, in which all headers of a message must fit; links and tags want some too.
+HEADER_BYTES: Final = 64 * 1024
+# What AMQP writes around one key and one token.
+CALL_BYTES: Final = 16
 
 
 class Message:
@@ -94,6 +98,18 @@ class Chunk(Message):
         if now - self._told[0] > LOOK_S:
             self._told = (now, ask())
         return self._told[1]
+
+
+def parted(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Where each message of these calls starts and stops, when so many bytes of each are in the message's header."""
+    start, room = 0, HEADER_BYTES
+    for place, size in enumerate(sizes):
+        room -= size + CALL_BYTES
+        if room < 0 and place > start:
+            yield start, place
+            start, room = place, HEADER_BYTES - size - CALL_BYTES
+    if start < len(sizes):
+        yield start, len(sizes)
 
 
 def described(calls: Sequence[tuple[str, str]]) -> str:

@@ -59,6 +59,17 @@ def test_calls_share_messages(bulk: ModuleType, name: str, sent: list[dict[str, 
     assert {"led"} == {result.source for result in bulk.part.starmap([(f"{name}!", 1)], chunk=3)}
 
 
+def test_calls_with_long_keys_need_more_messages(
+    bulk: ModuleType, name: str, sent: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The keys of a message's calls are in its header, which has its bounds."""
+    monkeypatch.setattr(chunk_module, "HEADER_BYTES", 300)
+    values = bulk.part.starmap(calls(name, *range(6)), chunk=6)()
+
+    assert [number * 10 for number in range(6)] == values
+    assert 2 <= len(sent) <= 6
+
+
 def test_without_chunk_each_call_has_a_message(bulk: ModuleType, name: str, sent: list[dict[str, Any]]) -> None:
     """The default is one call to a message, whose id is the call's own."""
     results = list(bulk.part.starmap(calls(name, 1, 2)))

@@ -15,6 +15,7 @@ from kombu.exceptions import OperationalError
 
 from taskcache import Cache, DispatchFailed, UsageError
 from taskcache.launchers import local, producers
+from taskcache.launchers.chunk import parted
 from taskcache.launchers.routes import queue_of
 from taskcache.launchers.task import HEADER, read_header, seal_call
 from taskcache.protocol.entry import new_token
@@ -183,3 +184,20 @@ def test_a_secret_that_is_no_text_is_refused_for_the_local_worker() -> None:
 
     with pytest.raises(UsageError, match=r"secret\.hex\(\)"):
         local.ensure_worker(app)
+
+
+# How many calls it carries
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([], []),
+        ([100] * 1000, [(0, 564), (564, 1000)]),
+        ([10] * 1000, [(0, 1000)]),
+        ([100_000, 10, 100_000], [(0, 1), (1, 2), (2, 3)]),
+    ],
+)
+def test_the_keys_of_a_message_fit_a_frame(sizes: list[int], expected: list[tuple[int, int]]) -> None:
+    """More calls than their header has room for go in several messages; a call is in one, however long its key."""
+    assert expected == list(parted(sizes))
