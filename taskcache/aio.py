@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from taskcache.calls import calling, following
+from taskcache.calls import awaiting, following
 from taskcache.calls.primitives import (
     check_keys,
     entry_pattern,
@@ -84,7 +84,7 @@ class AsyncCache:
     async def get_or_set(self, key: str, value: T, timeout: Lifetime | None = None) -> T: ...
     async def get_or_set(self, key: str, value: Any, timeout: Lifetime | None = None) -> Any:
         """The value of `key`; when there is none, `value`, or what it returns or awaits, computed once for all."""
-        return await calling.aget_or_set(self._cache, key, value, self._cache.ttl_ms(timeout))
+        return await awaiting.aget_or_set(self._cache, key, value, self._cache.ttl_ms(timeout))
 
     async def delete(self, key: str) -> int:
         """Remove `key`; 1 when it was there."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from taskcache import events
 from taskcache.batching import BoundCall
-from taskcache.calls import calling
+from taskcache.calls import awaiting, calling
 from taskcache.calls.primitives import Entry, invalidated, looked_up, stored
 from taskcache.drivers import asyncio as driver
 from taskcache.drivers.pending import Pending
@@ -76,7 +76,7 @@ class Verbs(Generic[P, R]):
 
     async def uncached(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function itself; a plain one in a thread."""
-        value: R = await calling.body(self.function, (args, kwargs))
+        value: R = await awaiting.body(self.function, (args, kwargs))
         return value
 
 
@@ -85,7 +85,7 @@ class AwaitableCached(Verbs[P, R]):
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """The value; a plain function is computed in a thread when it has to be."""
-        return await calling.acall(self.function, args, kwargs)
+        return await awaiting.acall(self.function, args, kwargs)
 
     async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Compute this call anew and store it."""
@@ -113,7 +113,7 @@ class AwaitableAsync(Verbs[P, R]):
             return await driver.in_thread(lambda: function.inline(args, kwargs, invocation))
         try:
             station = await function.cache.aio.station()
-            landing, first = await calling.alook(station, invocation)
+            landing, first = await awaiting.alook(station, invocation)
             if landing is not None:
                 function.stats_counted.hits += 1
                 return Result(function, invocation, Pending.landed(landing))

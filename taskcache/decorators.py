@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 from msgspec.structs import replace
 
 from taskcache.awaitable import AwaitableAsync, AwaitableCached
-from taskcache.calls import calling
+from taskcache.calls import awaiting, calling
 from taskcache.calls.current import ancestors
 from taskcache.calls.hits import Hits
 from taskcache.calls.invocation import Invocation
@@ -74,7 +74,7 @@ class CachedFunction(Function[P, R]):
             if value is not MISSING:
                 self.stats_counted.hits += 1
                 return value
-        answer = await calling.acall(self, args, kwargs)
+        answer = await awaiting.acall(self, args, kwargs)
         if self._hits is None:
             self._hits = near_hits_of(self)
         return answer

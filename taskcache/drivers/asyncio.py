@@ -325,6 +325,12 @@ async def in_thread(function: Callable[[], T]) -> T:
     return await asyncio.to_thread(function)
 
 
+def while_this_loop_is_open() -> Callable[[], bool]:
+    """What tells, from any thread, whether the loop that runs here can still go on."""
+    loop = asyncio.get_running_loop()
+    return lambda: not loop.is_closed()
+
+
 _detached: set[asyncio.Task[Any]] = set()
 
 

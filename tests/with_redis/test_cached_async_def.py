@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from taskcache import Cache, NoServer, current
-from taskcache.calls import calling
 from tests.nodes.waiting import wait_until
 from tests.with_redis.gate import Gate, wait_for_followers
 
@@ -371,66 +369,3 @@ def test_asyncio_run_leaves_no_warning(cache: Cache) -> None:
 
     assert [0, 1, 2] == [asyncio.run(_call_with(f, number)) for number in range(3)]
     wait_until(lambda: cache.stats()["waits"] == 0, "nobody to wait")
-
-
-async def test_who_leads_has_a_thread_to_compute_in(cache: Cache) -> None:
-    """Bodies that fill all threads and wait for a call that was made after them: it has not begun without a thread."""
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
-
-    @cache.cached()
-    def inner(number: int) -> int:
-        return number
-
-    @cache.cached()
-    def outer(number: int) -> int:
-        return number + inner(7)
-
-    calls = [*(outer.aio(number) for number in range(6)), inner.aio(7)]
-
-    assert [*range(7, 13), 7] == await asyncio.wait_for(asyncio.gather(*calls), 20)
-
-
-async def test_waiting_for_a_plain_function_takes_no_thread(cache: Cache, gate: Gate) -> None:
-    """One computes it; a hundred others leave the two threads to the next, and to the one who looks after them here."""
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(3))
-    f = cache.cached(name="held")(lambda number: gate.pass_first())
-    herd = [asyncio.ensure_future(f.aio(1)) for _ in range(100)]
-    await asyncio.to_thread(wait_for_followers, cache, 99)
-    other = cache.cached(name="other")(lambda: 5)
-
-    assert 5 == await asyncio.wait_for(other.aio(), 20)
-    gate.open()
-    assert [1] * 100 == await asyncio.gather(*herd)
-
-
-async def test_a_loop_that_is_closed_gives_its_leases_up(cache: Cache) -> None:
-    """A coroutine that never goes on cannot drop them: nobody waits for it longer than for a killed one."""
-
-    def abandoned() -> None:
-        @cache.cached(name="left")
-        async def left() -> int:
-            await asyncio.sleep(600)
-            return 1
-
-        loop = asyncio.new_event_loop()
-        with pytest.raises(asyncio.TimeoutError):
-            loop.run_until_complete(asyncio.wait_for(left(), 0.2))
-        for task in asyncio.all_tasks(loop):
-            task.set_name("abandoned")
-        loop.close()
-
-    await asyncio.to_thread(abandoned)
-    await asyncio.to_thread(wait_until, lambda: not cache.station.renewer._leases, "the lease to be given up", 20)
-
-
-def test_without_a_server_a_batch_of_coroutines_runs(cache_name: str) -> None:
-    """What is computed here is a value, not a coroutine, also when the server goes away in the middle."""
-    cache = Cache("redis://127.0.0.1:1/0", name=cache_name)
-
-    @cache.cached()
-    async def f(number: int) -> int:
-        return number
-
-    values: Any = f.map([1, 2])()
-    assert [1, 2] == values
-    assert 3 == calling.answer(f, f.invocation((3,), {}), (3,), {})

@@ -1,0 +1,220 @@
+"""This is where a call is answered from a coroutine: what calling.py does, without blocking the event loop."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from taskcache import events
+from taskcache.calls import nearby
+from taskcache.calls.calling import (
+    Arguments,
+    Callee,
+    PlainCallee,
+    Reads,
+    attempt_of,
+    is_own_ancestor,
+    landed,
+    lead,
+    note_degraded,
+    told,
+)
+from taskcache.calls.computing import new_owner
+from taskcache.calls.current import computing
+from taskcache.calls.invocation import Invocation
+from taskcache.drivers import asyncio as driver
+from taskcache.drivers import blocking
+from taskcache.drivers.station import Station
+from taskcache.errors import NoServer
+from taskcache.protocol.flight import Errand, Extra, Landing, Lead, judged, obtain
+from taskcache.protocol.steps import Call, Launch, Steps, Wait
+
+if TYPE_CHECKING:
+    from taskcache.cache import Cache
+    from taskcache.function import Function
+
+T = TypeVar("T")
+
+
+async def acall(function: Function[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Answer a call of a `cached` function from a coroutine; a plain function is computed in a thread."""
+    if function.cache.debug:
+        return await body(function, (args, kwargs))
+    return await aanswer(function, function.invocation(args, kwargs), args, kwargs)
+
+
+async def aanswer(function: Callee, invocation: Invocation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Answer a call whose key is known, from a coroutine."""
+    cache = function.cache
+    began = time.perf_counter()
+    if is_own_ancestor(invocation):
+        return await body(function, (args, kwargs))
+    try:
+        station = await cache.aio.station()
+        landing, first = await alook(station, invocation)
+        if landing is not None:
+            function.stats_counted.hit(time.perf_counter() - began)
+            return landed(landing)
+        errand = invocation.errand(station, new_owner())
+        with station.watched():
+            if function.origin.is_coroutine:
+                await driver.in_thread(station.keeper.inbox)
+                ended = await driver.run(
+                    obtain(errand, first), station.loops, wait=lambda wait: driver.follow(station.keeper, errand, wait)
+                )
+            else:
+                ended = await _in_threads(function, station, invocation, errand, first, (args, kwargs))
+    except NoServer as error:
+        note_degraded(function, error)
+        return await body(function, (args, kwargs))
+    if isinstance(ended, Landing):
+        value = landed(ended)
+        count = function.stats_counted.miss if ended.source == "inline" else function.stats_counted.hit
+        count(time.perf_counter() - began)
+        return value
+    # Whoever cancels this call does not cancel it for the others: the computation is a task of its own.
+    value = await driver.detached(_alead(function, station, invocation, ended, errand.owner, (args, kwargs)))
+    function.stats_counted.miss(time.perf_counter() - began)
+    return value
+
+
+async def _in_threads(
+    function: Callee,
+    station: Station,
+    invocation: Invocation,
+    errand: Errand,
+    first: Reads,
+    arguments: Arguments,
+) -> Landing:
+    """
+    Answer a call of a plain function: who is elected has a thread to compute in, and who waits needs none.
+
+    A leader that waited for a thread would hold its lease behind bodies that follow it.
+    """
+    steps = obtain(errand, first)
+    while True:
+        wait, landing = await driver.in_thread(
+            partial(_to_wait, function, station, invocation, errand, steps, arguments)
+        )
+        if wait is None:
+            assert landing is not None
+            return landing
+        ending = await driver.follow(station.keeper, errand, wait)
+        steps = _going_on(steps, ending)
+
+
+def _to_wait(
+    function: Callee,
+    station: Station,
+    invocation: Invocation,
+    errand: Errand,
+    steps: Steps[Landing | Lead],
+    arguments: Arguments,
+) -> tuple[Wait | None, Landing | None]:
+    """Carry a call on to its next wait or its end; what it leads is computed here."""
+    wait, ended = blocking.run_until_wait(steps, station.server, launch=_launch_nothing)
+    if not isinstance(ended, Lead):
+        return wait, ended
+    try:
+        value = lead(function, station, invocation, ended, errand.owner, arguments).value
+        return None, Landing(value, None, 0, "inline")
+    except Exception as error:  # noqa: BLE001 - the function's own: raised by the one who asked
+        return None, Landing(None, error, 0, "inline")
+
+
+def _launch_nothing(step: Launch) -> None:
+    raise AssertionError(f"a call that computes itself launches nothing: {step!r}")
+
+
+def _going_on(steps: Steps[T], reply: Any) -> Steps[T]:
+    """Steps that stand at a wait, from its answer on."""
+    try:
+        step = steps.send(reply)
+        while True:
+            try:
+                answer = yield step
+            except BaseException as error:  # noqa: BLE001 - thrown into the steps, which raise it again
+                step = steps.throw(error)
+            else:
+                step = steps.send(answer)
+    except StopIteration as done:
+        value: T = done.value
+        return value
+
+
+async def aget_or_set(cache: Cache, key: str, value: Any, ttl_ms: int) -> Any:
+    """`get_or_set` from a coroutine; `value` may be a value, a function, or an `async def`."""
+
+    async def compute() -> Any:
+        if not callable(value):
+            return value
+        made = value() if inspect.iscoroutinefunction(value) else await driver.in_thread(value)
+        # Awaited where it belongs, on this loop: `lambda: fetch(city)` gives a coroutine too.
+        return await made if inspect.isawaitable(made) else made
+
+    if cache.debug:
+        return await compute()
+    callee = PlainCallee(cache, compute)
+    callee.origin.is_coroutine = True
+    return await aanswer(callee, Invocation.of(cache.settings, cache.codec, key, "", (), ttl_ms), (), {})
+
+
+async def alook(station: Station, invocation: Invocation) -> tuple[Landing | None, Reads]:
+    """`look` from a coroutine."""
+    with nearby.around(station, invocation) as near:
+        if near.landing is not None:
+            return near.landing, ()
+        station.check()
+        with station.watched():
+            first: Reads = await station.loops.call(Call("MGET", (invocation.redis_key, *invocation.stamps)))
+        landing = invocation.usable(first[0], first[1:])
+        if isinstance(landing, Extra):
+            landing = await driver.run(judged(invocation.errand(station, ""), first[0], first[1:]), station.loops)
+        near.keep(first[0], landing)
+    return landing, first
+
+
+async def _alead(
+    function: Callee,
+    station: Station,
+    invocation: Invocation,
+    began: Lead,
+    owner: str,
+    arguments: Arguments,
+) -> Any:
+    # A loop that is closed with this task in it never comes to drop the lease.
+    attempt = attempt_of(
+        function, station, invocation, began, began.token, owner, is_wanted=driver.while_this_loop_is_open()
+    )
+    assert attempt.lease is not None
+    try:
+        with computing(attempt.computation):
+            value = await body(function, arguments)
+        sealed = attempt.seal(value)
+    except BaseException as error:
+        function.stats_counted.failed += 1
+        try:
+            with suppress(NoServer):
+                await driver.run(attempt.fail(told(error)), station.loops)
+        finally:
+            station.renewer.drop(attempt.lease)
+        raise
+    function.stats_counted.computed += 1
+    try:
+        if not attempt.lease.lost:
+            await driver.run(attempt.publish(sealed), station.loops)
+    except NoServer as error:
+        events.warn_once(f"unpublished {error}", "taskcache: a computed value could not be stored (%s)", error)
+    finally:
+        station.renewer.drop(attempt.lease)
+    return value
+
+
+async def body(function: Callee, arguments: Arguments) -> Any:
+    args, kwargs = arguments
+    if function.origin.is_coroutine:
+        return await function.origin.body(*args, **kwargs)
+    return await driver.in_thread(lambda: function.origin.body(*args, **kwargs))
