@@ -46,6 +46,7 @@ class AsyncOptions(CachedOptions, total=False):
     acks_late: bool
     acks_on_failure_or_timeout: bool
     reject_on_worker_lost: bool
+    retry_on_worker_lost: bool
     track_started: bool
     autoretry_for: tuple[type[BaseException], ...]
     dont_autoretry_for: tuple[type[BaseException], ...]

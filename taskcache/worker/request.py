@@ -156,9 +156,11 @@ class FlightRequest(Request):
         if self._already_revoked or self._already_cancelled:
             pass  # told below: the child died of the signal that was sent to it
         elif isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt):
-            if self.task.retry_on_worker_lost and self._has_retries:
+            # Celery 5.7 and later.
+            is_tried_again = bool(getattr(self.task, "retry_on_worker_lost", False))
+            if is_tried_again and self._has_retries:
                 self._give_back(in_ms=round(self.task.default_retry_delay * 1000))
-            elif self.task.acks_late and self.task.reject_on_worker_lost and not self.task.retry_on_worker_lost:
+            elif self.task.acks_late and self.task.reject_on_worker_lost and not is_tried_again:
                 self._give_back()
             else:
                 self._tell(
