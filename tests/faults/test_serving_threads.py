@@ -180,7 +180,8 @@ def test_a_station_that_nobody_has_leaves_nothing(
     station.keeper._hear(TOKEN, b"a value")
     station.renewer.hold(Lease(EntryKey.of(b"some:key"), TOKEN, "me", is_wanted=lambda: False))
     mine = [thread for thread in threading.enumerate() if thread not in before]
-    assert {"taskcache-keeper", "taskcache-inbox", "taskcache-renewer"} <= {thread.name for thread in mine}
+    # The others may have ended: they had nothing to do.
+    assert "taskcache-inbox" in {thread.name for thread in mine}
     del cache, station
 
     def have_ended() -> bool:
