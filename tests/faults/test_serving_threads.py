@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +15,6 @@ import redis
 from taskcache import Cache
 from taskcache.calls.invocation import Invocation
 from taskcache.drivers import keeper as keeping
-from taskcache.drivers import renewer as renewing
 from taskcache.drivers import threads
 from taskcache.drivers.dispatch import Dispatch, Order
 from taskcache.drivers.keeper import Keeper
@@ -161,35 +159,6 @@ def test_an_order_that_cannot_be_given_ends_one_wait(redis_url: str, cache_name:
 
         assert other.wait(10)
     assert "can't start" in str(heard[0])
-
-
-def test_a_station_that_nobody_has_leaves_nothing(
-    monkeypatch: pytest.MonkeyPatch, redis_url: str, cache_name: str
-) -> None:
-    """A program that makes a cache again and again has as many threads as before."""
-    for module in (keeping, renewing):
-        monkeypatch.setattr(module, "IDLE_S", 0.1)
-    before = set(threading.enumerate())
-    cache = Cache(redis_url, name=cache_name)
-    station = cache.station
-    station.keeper.inbox()
-    station.keeper.follow(
-        Invocation.of(cache.settings, cache.codec, "key", "f", (), 1000).errand(station, ""),
-        *(Wait(TOKEN, False), None, lambda ending: None, lambda sighting: None),
-    )
-    station.keeper._hear(TOKEN, b"a value")
-    station.renewer.hold(Lease(EntryKey.of(b"some:key"), TOKEN, "me", is_wanted=lambda: False))
-    mine = [thread for thread in threading.enumerate() if thread not in before]
-    # The others may have ended: they had nothing to do.
-    assert "taskcache-inbox" in {thread.name for thread in mine}
-    del cache, station
-
-    def have_ended() -> bool:
-        # Again and again, as a program does: a thread may be holding what it serves at the moment of one look.
-        gc.collect()
-        return not any(thread.is_alive() for thread in mine)
-
-    wait_until(have_ended, "the threads to end", 20)
 
 
 # -- callbacks that end whoever calls them

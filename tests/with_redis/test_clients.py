@@ -197,6 +197,7 @@ def test_what_is_near_is_not_stale(cache: Cache, counter: Counter) -> None:
     assert [2] * 4 == [f(1) for _ in range(4)]
 
 
+@pytest.mark.own_server
 def test_a_cut_connection_is_made_again(cache: Cache, counter: Counter) -> None:
     """A server that drops all its clients costs nobody a value or an error."""
     f = cache.cached(name="cut")(counter)
