@@ -229,15 +229,16 @@ class Client:
 
     def stuck(self) -> list[str]:
         """Calls that have taken longer than any may, each told once."""
-        late = []
-        frames = sys._current_frames()
-        for number, (what, began, thread) in list(self.under_way.items()):
-            if time.monotonic() - began > BOUND_S + 15:
-                frame = frames.get(thread)
-                stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
-                self.under_way[number] = (what, float("inf"), thread)
-                late.append(f"lost wait: {what} has not ended in {BOUND_S + 15:g} s\n{stack[-2500:]}")
-        return late
+        over = time.monotonic() - (BOUND_S + 15)
+        late = [(number, call) for number, call in list(self.under_way.items()) if call[1] < over]
+        return [self._told(number, *call) for number, call in late]
+
+    def _told(self, number: int, what: str, began: float, thread: int) -> str:
+        self.under_way[number] = (what, float("inf"), thread)
+        # Not at every look: before CPython 3.12 it may deadlock with a garbage collection (cpython issue 106883).
+        frame = sys._current_frames().get(thread)
+        stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
+        return f"lost wait: {what} has not ended in {BOUND_S + 15:g} s\n{stack[-2500:]}"
 
     def resources(self) -> dict[str, Any]:
         names = Counter(thread.name.rstrip("0123456789-_() ") for thread in threading.enumerate())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,6 +42,14 @@ class ClientProcess:
         except AssertionError:
             return False
         return True
+
+    def stacks(self) -> str:
+        """Where each of its threads is; the end of it."""
+        self.session.resume()
+        # Its fault handler prints them when it is aborted.
+        self.session.send(signal.SIGABRT)
+        self.has_ended_within(10)
+        return self.session.log()[-6000:]
 
     def kill(self) -> None:
         self.session.kill()

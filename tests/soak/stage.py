@@ -139,7 +139,8 @@ class Stage:
             client.stop()
         for client in self.clients:
             if not client.has_ended_within(BOUND_S + 40):
-                report.violations.append(f"lost wait: client {client.number} did not come to its end")
+                where = client.stacks()
+                report.violations.append(f"lost wait: client {client.number} did not come to its end\n{where}")
                 client.kill()
         for fact in self.facts():
             if "violation" in fact:
