@@ -197,9 +197,10 @@ class Cache:
         if self.debug or not wanted:
             return {}
         plain, station = self.plain, self.station
-        redis_keys = plain.redis_keys(wanted)
-        steps = plain.opened(wanted, redis_keys, station.read(redis_keys))
-        found: dict[str, Any] = blocking.run(steps, station.server)
+        redis_keys, found = plain.redis_keys(wanted), dict[str, Any]()
+        for place, page in station.read_many(redis_keys):
+            steps = plain.opened(wanted[place], redis_keys[place], page)
+            found |= blocking.run(steps, station.server)
         self.count(hits=len(found), misses=len(wanted) - len(found))
         return found
 

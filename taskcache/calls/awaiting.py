@@ -6,16 +6,16 @@ import inspect
 import time
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from taskcache import events
 from taskcache.calls import nearby
 from taskcache.calls.calling import (
     Arguments,
     Callee,
     PlainCallee,
     Reads,
-    attempt_of,
+    attempting,
+    forgiving,
     is_own_ancestor,
     landed,
     lead,
@@ -29,14 +29,12 @@ from taskcache.drivers import asyncio as driver
 from taskcache.drivers import blocking
 from taskcache.drivers.station import Station
 from taskcache.errors import NoServer
-from taskcache.protocol.flight import Errand, Extra, Landing, Lead, judged, obtain
+from taskcache.protocol.flight import Ending, Errand, Extra, Landing, Lead, judged, obtain
 from taskcache.protocol.steps import Call, Launch, Steps, Wait
 
 if TYPE_CHECKING:
     from taskcache.cache import Cache
     from taskcache.function import Function
-
-T = TypeVar("T")
 
 
 async def acall(function: Function[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -94,16 +92,15 @@ async def _in_threads(
 
     A leader that waited for a thread would hold its lease behind bodies that follow it.
     """
-    steps = obtain(errand, first)
+    steps, ending = obtain(errand, first), None
     while True:
         wait, landing = await driver.in_thread(
-            partial(_to_wait, function, station, invocation, errand, steps, arguments)
+            partial(_to_wait, function, station, invocation, errand, steps, ending, arguments)
         )
         if wait is None:
             assert landing is not None
             return landing
         ending = await driver.follow(station.keeper, errand, wait)
-        steps = _going_on(steps, ending)
 
 
 def _to_wait(
@@ -112,10 +109,11 @@ def _to_wait(
     invocation: Invocation,
     errand: Errand,
     steps: Steps[Landing | Lead],
+    ending: Ending,
     arguments: Arguments,
 ) -> tuple[Wait | None, Landing | None]:
-    """Carry a call on to its next wait or its end; what it leads is computed here."""
-    wait, ended = blocking.run_until_wait(steps, station.server, launch=_launch_nothing)
+    """Carry a call on from how its last wait ended to its next wait or its end; what it leads is computed here."""
+    wait, ended = blocking.run_until_wait(steps, station.server, launch=_launch_nothing, ending=ending)
     if not isinstance(ended, Lead):
         return wait, ended
     try:
@@ -127,22 +125,6 @@ def _to_wait(
 
 def _launch_nothing(step: Launch) -> None:
     raise AssertionError(f"a call that computes itself launches nothing: {step!r}")
-
-
-def _going_on(steps: Steps[T], reply: Any) -> Steps[T]:
-    """Steps that stand at a wait, from its answer on."""
-    try:
-        step = steps.send(reply)
-        while True:
-            try:
-                answer = yield step
-            except BaseException as error:  # noqa: BLE001 - thrown into the steps, which raise it again
-                step = steps.throw(error)
-            else:
-                step = steps.send(answer)
-    except StopIteration as done:
-        value: T = done.value
-        return value
 
 
 async def aget_or_set(cache: Cache, key: str, value: Any, ttl_ms: int) -> Any:
@@ -186,30 +168,21 @@ async def _alead(
     arguments: Arguments,
 ) -> Any:
     # A loop that is closed with this task in it never comes to drop the lease.
-    attempt = attempt_of(
-        function, station, invocation, began, began.token, owner, is_wanted=driver.while_this_loop_is_open()
-    )
-    assert attempt.lease is not None
-    try:
-        with computing(attempt.computation):
-            value = await body(function, arguments)
-        sealed = attempt.seal(value)
-    except BaseException as error:
-        function.stats_counted.failed += 1
+    is_wanted = driver.while_this_loop_is_open()
+    with attempting(function, station, invocation, began, owner, is_wanted=is_wanted) as attempt:
         try:
+            with computing(attempt.computation):
+                value = await body(function, arguments)
+            sealed = attempt.seal(value)
+        except BaseException as error:
+            function.stats_counted.failed += 1
             with suppress(NoServer):
                 await driver.run(attempt.fail(told(error)), station.loops)
-        finally:
-            station.renewer.drop(attempt.lease)
-        raise
-    function.stats_counted.computed += 1
-    try:
-        if not attempt.lease.lost:
-            await driver.run(attempt.publish(sealed), station.loops)
-    except NoServer as error:
-        events.warn_once(f"unpublished {error}", "taskcache: a computed value could not be stored (%s)", error)
-    finally:
-        station.renewer.drop(attempt.lease)
+            raise
+        function.stats_counted.computed += 1
+        with forgiving():
+            if not attempt.is_overtaken:
+                await driver.run(attempt.publish(sealed), station.loops)
     return value
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -140,29 +140,44 @@ def note_degraded(function: Callee, error: NoServer) -> None:
     events.warn_once(f"degraded {error}", "taskcache: %s; calls are computed without the cache meanwhile", error)
 
 
-def attempt_of(
+@contextmanager
+def attempting(
     function: Callee,
     station: Station,
     invocation: Invocation,
     began: Lead | Claim,
-    token: str,
     owner: str,
+    token: str = "",
     is_wanted: Callable[[], bool] | None = None,
-) -> Attempt:
-    """Begin to compute a flight that we lead or have claimed, with its lease kept alive from here while it is wanted."""
+) -> Iterator[Attempt]:
+    """An attempt at a flight that we lead or have claimed; its lease is kept alive from here while it is wanted."""
     errand = invocation.errand(station, owner)
+    token = began.token if isinstance(began, Lead) else token
     lease = station.renewer.hold(Lease(errand.key, token, owner, held=True, is_wanted=is_wanted))
-    return Attempt(
-        invocation,
-        function.options,
-        errand,
-        token=token,
-        owner=owner,
-        stamps=began.stamps,
-        now_ms=began.now_ms,
-        run=lambda steps: blocking.run(steps, station.server),
-        lease=lease,
-    )
+    try:
+        yield Attempt(
+            invocation,
+            function.options,
+            errand,
+            token=token,
+            owner=owner,
+            stamps=began.stamps,
+            now_ms=began.now_ms,
+            run=lambda steps: blocking.run(steps, station.server),
+            lease=lease,
+        )
+    finally:
+        # Whatever has come between, a second Ctrl-C too: a lease that nobody drops is renewed for ever.
+        station.renewer.drop(lease)
+
+
+@contextmanager
+def forgiving() -> Iterator[None]:
+    """A value that is computed and cannot be stored has been computed all the same."""
+    try:
+        yield
+    except NoServer as error:
+        events.warn_once(f"unpublished {error}", "taskcache: a computed value could not be stored (%s)", error)
 
 
 def lead(
@@ -175,30 +190,20 @@ def lead(
     token: str = "",
 ) -> Sealed:
     """Compute here what others may wait for, publish it, and give it back."""
-    attempt = attempt_of(function, station, invocation, began, began.token if isinstance(began, Lead) else token, owner)
-    assert attempt.lease is not None
-    try:
-        with computing(attempt.computation):
-            value = retrying.tried(function.options.celery, lambda: _run(function, arguments))
-        sealed = attempt.seal(value)
-    except BaseException as error:
-        function.stats_counted.failed += 1
+    with attempting(function, station, invocation, began, owner, token) as attempt:
         try:
+            with computing(attempt.computation):
+                value = retrying.tried(function.options.celery, lambda: _run(function, arguments))
+            sealed = attempt.seal(value)
+        except BaseException as error:
+            function.stats_counted.failed += 1
             with suppress(NoServer):
                 attempt.run(attempt.fail(told(error)))
-        finally:
-            # Whatever comes between, a second Ctrl-C too: a lease that nobody drops is renewed for ever.
-            station.renewer.drop(attempt.lease)
-        raise
-    function.stats_counted.computed += 1
-    try:
-        # Held once and lost: another computation of this key is current, and this one must not be stored.
-        if not attempt.lease.lost:
-            attempt.run(attempt.publish(sealed))
-    except NoServer as error:
-        events.warn_once(f"unpublished {error}", "taskcache: a computed value could not be stored (%s)", error)
-    finally:
-        station.renewer.drop(attempt.lease)
+            raise
+        function.stats_counted.computed += 1
+        with forgiving():
+            if not attempt.is_overtaken:
+                attempt.run(attempt.publish(sealed))
     return sealed
 
 

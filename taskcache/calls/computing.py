@@ -105,6 +105,11 @@ class Attempt:
             return lifetime_ms(options.timeout(value), "timeout(result)")
         return self.invocation.lifetime_ms
 
+    @property
+    def is_overtaken(self) -> bool:
+        """Held once and lost: another computation of this key is current, and this one must not be stored."""
+        return self.lease is not None and self.lease.lost
+
     def publish(self, sealed: Sealed) -> Steps[Published]:
         """End the flight with its value."""
         # A lifetime that only the body or its result told is longer than what the stamps were kept for.
@@ -149,7 +154,7 @@ class Attempt:
         self._renew(packed)
 
     def _ask_cancelled(self) -> bool:
-        return (self.lease is not None and self.lease.lost) or self._renew(b"") in ("ended", "unowned")
+        return self.is_overtaken or self._renew(b"") in ("ended", "unowned")
 
     def _renew(self, progress: bytes) -> str:
         try:

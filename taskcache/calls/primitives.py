@@ -123,7 +123,10 @@ class Plain(Struct, frozen=True):
     def redis_keys(self, keys: Sequence[str]) -> tuple[bytes, ...]:
         """The Redis keys of what `get_many(keys)` reads."""
         prefix = f"{self.name}:"
-        return tuple([(prefix + key).encode("utf-8", "surrogatepass") for key in keys])
+        # As text that is encoded at once, and parted again; a zero byte within a key parts it once more.
+        joined = prefix + f"\0{prefix}".join(keys)
+        parted = tuple(joined.encode("utf-8", "surrogatepass").split(b"\0"))
+        return parted if len(parted) == len(keys) else tuple(redis_key_of(self.name, key) for key in keys)
 
     def get_many(self, keys: Sequence[str]) -> Steps[dict[str, Any]]:
         """The values that are there; those of functions are checked against the stamps they name."""
@@ -137,10 +140,11 @@ class Plain(Struct, frozen=True):
     ) -> Steps[dict[str, Any]]:
         """The values of entries that a read which began after the call began has found."""
         # Nearly all of them: there is no stamp to compare, so only the payload is looked at.
+        bare = self.codec.open_bare(entries)
+        if bare is not None:
+            return dict(zip(keys, bare, strict=True))
         values = self.codec.open_plain(redis_keys, entries)
         found = {key: value for key, value in zip(keys, values, strict=True) if value is not UNOPENED}
-        if len(found) == len(keys):
-            return found
         stamped: list[tuple[str, bytes, Envelope, tuple[bytes, ...]]] = []
         for key, redis_key, entry in zip(keys, redis_keys, entries, strict=True):
             if entry is None or key in found:

@@ -8,6 +8,7 @@ import struct
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import repeat
+from operator import add
 from typing import Any, Final
 
 from taskcache.codec import compression, failures, pickling, typed
@@ -20,11 +21,13 @@ from taskcache.codec.envelope import (
     IS_OURS,
     KEY_ID_AT,
     MAC_BYTES,
+    MAGIC,
     NO_LABEL,
     PICKLE,
     SIGNED,
     TAGGED,
     TOKEN_BYTES,
+    VERSION,
     Envelope,
     Head,
     pack_head,
@@ -115,19 +118,16 @@ class Codec:
 
     def seal_plain(self, redis_keys: Sequence[bytes], values: Sequence[object], *, fresh_ms: int) -> list[bytes]:
         """Make the bytes of entries of no function: what `seal` does for each, when all else is the same."""
-        written = self._write_many(values)
-        tokens = os.urandom(TOKEN_BYTES * len(redis_keys))
-        places = range(0, len(tokens), TOKEN_BYTES)
-        tails = {bits: self._plain_tail(bits, fresh_ms) for bits in {bits for _, bits in written}}
-        heads = [
-            IS_OURS + tokens[place : place + TOKEN_BYTES] + tails[bits]
-            for place, (_, bits) in zip(places, written, strict=True)
-        ]
+        payloads, flags = self._write_many(values)
+        # One token for all: it tells an entry from what was stored for the same key before and will be after it.
+        beginning = IS_OURS + os.urandom(TOKEN_BYTES)
+        heads_of = {bits: beginning + self._plain_tail(bits, fresh_ms) for bits in set(flags)}
+        heads = map(heads_of.__getitem__, flags)
         if self._signer is None:
-            return [head + payload for head, (payload, _) in zip(heads, written, strict=True)]
+            return list(map(add, heads, payloads))
         return [
             self._signed(_ENTRY + redis_key, head, payload)
-            for redis_key, head, (payload, _) in zip(redis_keys, heads, written, strict=True)
+            for redis_key, head, payload in zip(redis_keys, heads, payloads, strict=True)
         ]
 
     def _plain_tail(self, bits: int, fresh_ms: int) -> bytes:
@@ -172,14 +172,28 @@ class Codec:
                 raise UntrustedValue("an entry whose signature is not ours, or belongs to another key")
         return self._read(bits, view[at:])
 
+    def open_bare(self, entries: Sequence[Any]) -> list[Any] | None:
+        """What `open_plain` reads, quicker, when all are the commonest: unsigned, not compressed; None when one is not."""
+        if self._signer is not None:
+            return None
+        plain, magic, version, decode = _NOBODYS[0], MAGIC, VERSION, typed.decode_bare
+        try:
+            # A copy of the payload is quicker than a view of it; two numbers are compared in half the time of two slices.
+            values = [
+                decode(entry[HEADER_BYTES:])
+                for entry in entries
+                if entry[FLAGS_AT:CREATED_AT] == plain and entry[0] == magic and entry[1] == version
+            ]
+        except _UNREADABLE:
+            return None  # one that is not there, or is damaged
+        return values if len(values) == len(entries) else None
+
     def open_plain(self, redis_keys: Sequence[bytes], entries: Sequence[bytes | bytearray | None]) -> list[Any]:
         """
         Read many entries as `seal_plain` has made them; UNOPENED for whatever is not there or needs a closer look.
 
         What `open_short` does for each, when nearly all are of no function, and sound.
         """
-        if self._signer is None and (values := _bare(entries)) is not None:
-            return values
         readers, signer, opened = self._readers, self._signer, []
         for redis_key, entry in zip(redis_keys, entries, strict=True):
             value = UNOPENED
@@ -252,19 +266,22 @@ class Codec:
                     raise
         return self._folded(pickling.dumps(value, refer=refer, pickler=self._pickler, what=what), PICKLE)
 
-    def _write_many(self, values: Sequence[object]) -> list[tuple[bytes, int]]:
-        """What `_write` gives for each value."""
-        written: list[tuple[bytes, int]] = []
+    def _write_many(self, values: Sequence[object]) -> tuple[list[bytes], list[int]]:
+        """What `_write` gives for each value: payloads, and their flags."""
+        payloads: list[bytes] = []
+        flags: list[int] = []
         for start in range(0, len(values), _TOGETHER):
             part = list(values[start : start + _TOGETHER])
-            payloads = None if self._always_pickles else typed.encode_plain(part)
-            if payloads is None:
-                written += [self._write(value, what="the value") for value in part]
-            elif max(map(len, payloads)) > min(self._compress_above_bytes, compression.MAX_BYTES):
-                written += [self._folded(payload, 0) for payload in payloads]
-            else:
-                written += zip(payloads, repeat(0 if self._signer is None else SIGNED))
-        return written
+            plain = None if self._always_pickles else typed.encode_plain(part)
+            if plain is not None and max(map(len, plain)) <= min(self._compress_above_bytes, compression.MAX_BYTES):
+                payloads += plain
+                flags += repeat(0 if self._signer is None else SIGNED, len(plain))
+                continue
+            for place, value in enumerate(part):
+                written = self._write(value, what="the value") if plain is None else self._folded(plain[place], 0)
+                payloads.append(written[0])
+                flags.append(written[1])
+        return payloads, flags
 
     def _read(self, bits: int, payload: bytes | memoryview, resolve: typed.Resolve | None = None) -> object:
         """Decode a payload that has been verified."""
@@ -326,19 +343,3 @@ class Codec:
         ):
             raise UntrustedValue("a message that is not signed with a secret of ours")
         return self._read(bits, payload, resolve)
-
-
-def _bare(entries: Sequence[Any]) -> list[Any] | None:
-    """The values of entries that are all the commonest: of no function, unsigned, not compressed, not long."""
-    plain = _NOBODYS[0]
-    try:
-        if max(map(len, entries), default=0) >= _SMALL_BYTES:
-            return None
-        values = [
-            typed.decode_bare(entry[HEADER_BYTES:])
-            for entry in entries
-            if entry[FLAGS_AT:CREATED_AT] == plain and entry[:2] == IS_OURS
-        ]
-    except _UNREADABLE:
-        return None  # one that is not there, or is damaged
-    return values if len(values) == len(entries) else None

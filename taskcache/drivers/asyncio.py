@@ -86,7 +86,8 @@ class AsyncServer:
         try:
             while done is None:
                 # Sent without a pause between them: what others ask on this line comes before or after.
-                sent = [line.send(command) for command in self._server.stores.commands(entries, ttl_ms)]
+                parts = self._server.stores.commands(entries, ttl_ms)
+                sent = [line.send(command) for part in parts for command in part]
                 done = self._server.stores.are_done(await asyncio.gather(*sent, return_exceptions=True))
             return done
         finally:

@@ -44,11 +44,12 @@ def run(
 
 
 def run_until_wait(
-    steps: Steps[T], server: Server, *, launch: Callable[[Launch], None]
+    steps: Steps[T], server: Server, *, launch: Callable[[Launch], None], ending: Ending = None
 ) -> tuple[Wait, None] | tuple[None, T]:
-    """Carry out steps up to their first wait, which is given back unanswered, or to their end."""
+    """Carry out steps, from how their last wait ended, up to the next, which is given back unanswered, or to their end."""
     try:
-        step = next(steps)
+        # None, too, for those that have not begun.
+        step = steps.send(ending)
         while not isinstance(step, Wait):
             try:
                 reply = _answer(step, server, _refuse, launch)

@@ -14,7 +14,7 @@ from taskcache.drivers.asyncio import AsyncServer
 from taskcache.drivers.keeper import Keeper
 from taskcache.drivers.renewer import Renewer
 from taskcache.drivers.topology import Obstructed, Server
-from taskcache.drivers.wire import SILENT, Broken, pack
+from taskcache.drivers.wire import PAGE, SILENT, Broken, pack
 from taskcache.errors import NoServer
 from taskcache.events import warn_once
 from taskcache.protocol.steps import Call
@@ -108,6 +108,28 @@ class Station:
                 self.check()
             except Broken:
                 pass  # whatever it is, redis-py has the cure or the words for it
+        return self._read_by_call(keys)
+
+    def read_many(self, keys: Sequence[bytes]) -> Iterator[tuple[slice, list[bytes | None]]]:
+        """`read` for many keys, in pages, each with its place; some are on their way while one is looked at."""
+        if self._wire is None or len(keys) <= PAGE:
+            yield slice(None), self.read(keys)
+            return
+        self.check()
+        count = 0
+        try:
+            for page in self._wire.pages(keys):
+                yield slice(count, count + len(page)), page
+                count += len(page)
+            return
+        except SILENT:
+            self._leave_alone()
+            self.check()
+        except Broken:
+            pass
+        yield slice(count, None), self._read_by_call(keys[count:])
+
+    def _read_by_call(self, keys: Sequence[bytes]) -> list[bytes | None]:
         with self.watched():
             reply: list[bytes | None] = self.server.call(Call("MGET", tuple(keys)))
         return reply
@@ -137,8 +159,7 @@ class Station:
         try:
             done = None
             while done is None:
-                commands = self.server.stores.commands(entries, ttl_ms)
-                done = self.server.stores.are_done(self._wire.commands(b"".join(commands), len(commands)))
+                done = self.server.stores.are_done(self._wire.stream(self.server.stores.commands(entries, ttl_ms)))
             return done
         except Broken:
             return False

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
 
 from redis.exceptions import ResponseError
 
-from taskcache.drivers.wire import pack
+from taskcache.drivers.wire import PAGE, pack
 from taskcache.protocol.entry import flights_of
 
 
@@ -18,23 +18,36 @@ class Stores:
     def __init__(self) -> None:
         self._knows_msetex = True
 
-    def commands(self, entries: Sequence[tuple[bytes, bytes]], ttl_ms: int) -> list[bytes]:
-        """Ask how many flights of these entries are there, and store each; looking and storing are one transaction."""
+    def commands(self, entries: Sequence[tuple[bytes, bytes]], ttl_ms: int) -> Iterator[list[bytes]]:
+        """
+        Ask how many flights of these entries are there, and store each; looking and storing are one transaction.
+
+        In parts: the server reads one while the next is packed.
+        """
         flights = flights_of([redis_key for redis_key, _ in entries])
         lifetime = (b"PX", b"%d" % ttl_ms) if ttl_ms > 0 else ()
+        part = [pack(b"MULTI"), pack(b"EXISTS", *flights)]
+        for start in range(0, len(entries), PAGE):
+            if len(entries) > PAGE:
+                yield part
+                part = []
+            part += self._stores(entries[start : start + PAGE], lifetime)
+        yield [*part, pack(b"EXEC")]
+
+    def _stores(self, entries: Sequence[tuple[bytes, bytes]], lifetime: tuple[bytes, ...]) -> list[bytes]:
         if self._knows_msetex and len(entries) > 1:
             # A third of the work for both ends.
-            stores = [pack(b"MSETEX", b"%d" % len(entries), *chain.from_iterable(entries), *lifetime)]
-        else:
-            # What stands around key and value is the same for all.
-            head, tail = b"*%d\r\n$3\r\nSET\r\n" % (3 + len(lifetime)), pack(*lifetime).partition(b"\r\n")[2]
-            stores = [b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n%b" % (head, len(k), k, len(v), v, tail) for k, v in entries]
-        return [pack(b"MULTI"), pack(b"EXISTS", *flights), *stores, pack(b"EXEC")]
+            return [pack(b"MSETEX", b"%d" % len(entries), *chain.from_iterable(entries), *lifetime)]
+        # What stands around key and value is the same for all.
+        head, tail = b"*%d\r\n$3\r\nSET\r\n" % (3 + len(lifetime)), pack(*lifetime).partition(b"\r\n")[2]
+        return [b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n%b" % (head, len(k), k, len(v), v, tail) for k, v in entries]
 
     def are_done(self, replies: Sequence[Any]) -> bool | None:
         """Whether all is stored and none of the flights was there; None: nothing is, and `commands` has another way."""
-        *_, queued, done = replies
-        if self._knows_msetex and isinstance(queued, ResponseError) and "msetex" in str(queued).lower():
+        *queued, done = replies
+        if self._knows_msetex and any(
+            isinstance(each, ResponseError) and "msetex" in str(each).lower() for each in queued
+        ):
             # "unknown command" of an older server, or "no permissions to run". It is not tried again.
             self._knows_msetex = False
             return None

@@ -14,7 +14,8 @@ import socket
 import struct
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import hiredis
@@ -39,6 +40,11 @@ _NOTHING: Final = object()
 _UNASKED: Final = hiredis.PushNotification
 # How long a connection is kept from the pool.
 LEASE_S: Final = 1.0
+# Many keys are asked for in pages, some of them ahead: while the server looks for one, another is packed or opened here.
+# In pages of 250, a thousand small values take three quarters of the time that they take in one; shorter gain no more.
+PAGE: Final = 250
+# Enough for a network that is slow, and no more than a server likes to keep for one who reads slowly.
+AHEAD: Final = 16
 
 
 class Unusual(Exception):
@@ -105,28 +111,69 @@ class Wire:
         """`mget` of a stamp and an entry."""
         return self._exchange(packed, _read_pair, 2)
 
+    def pages(self, keys: Sequence[bytes]) -> Generator[list[Any], None, None]:
+        """Read many keys, page by page; raises what `mget` raises, at any page."""
+        with self._lent() as borrowed:
+            reader, asked = _reader(), deque[int]()
+            for start in range(0, len(keys), PAGE):
+                if len(asked) == AHEAD:
+                    yield _values(borrowed, reader, asked.popleft())
+                page = keys[start : start + PAGE]
+                borrowed.send(pack(b"MGET", *page))
+                asked.append(len(page))
+            while asked:
+                yield _values(borrowed, reader, asked.popleft())
+            _check_end(reader)
+
     def commands(self, packed: bytes, count: int) -> list[Any]:
         """Send packed commands and return their `count` replies, errors among them; raises what `mget` raises."""
         return self._exchange(packed, _read_replies, count)
 
+    def stream(self, parts: Iterable[Sequence[bytes]]) -> list[Any]:
+        """`commands`, each part of which is sent while the next one is made."""
+        with self._lent() as borrowed:
+            count = 0
+            for part in parts:
+                borrowed.send(b"".join(part))
+                count += len(part)
+            return _read_replies(borrowed, count)
+
     def _exchange(self, packed: bytes, read: Callable[[Borrowed, int], list[Any]], count: int) -> list[Any]:
-        try:
-            borrowed = self._free.pop()
-            if borrowed.until < time.monotonic():
-                self._pool.release(borrowed.connection)
-                borrowed = Borrowed(self._pool)
-        except IndexError:
-            borrowed = Borrowed(self._pool)
+        borrowed = self._borrow()
         try:
             borrowed.send(packed)
             replies = read(borrowed, count)
         except BaseException:
-            # Also for an interrupt: a reply that nobody has read must not become the next caller's.
-            borrowed.connection.disconnect()
-            self._pool.release(borrowed.connection)
+            self._drop(borrowed)
             raise
         self._free.append(borrowed)
         return replies
+
+    @contextmanager
+    def _lent(self) -> Iterator[Borrowed]:
+        """What `_exchange` does, for more than one exchange; too slow for a hit."""
+        borrowed = self._borrow()
+        try:
+            yield borrowed
+        except BaseException:
+            self._drop(borrowed)
+            raise
+        self._free.append(borrowed)
+
+    def _borrow(self) -> Borrowed:
+        try:
+            borrowed = self._free.pop()
+        except IndexError:
+            return Borrowed(self._pool)
+        if borrowed.until >= time.monotonic():
+            return borrowed
+        self._pool.release(borrowed.connection)
+        return Borrowed(self._pool)
+
+    def _drop(self, borrowed: Borrowed) -> None:
+        # Also for an interrupt: a reply that nobody has read must not become the next caller's.
+        borrowed.connection.disconnect()
+        self._pool.release(borrowed.connection)
 
     def after_fork(self) -> None:
         """Forget the parent's connections; the pool notices the fork by itself."""
@@ -187,26 +234,47 @@ def _read(borrowed: Borrowed, count: int, filled: int = 0) -> list[Any]:
 
 def _read_many(borrowed: Borrowed, count: int) -> list[Any]:
     """Read an array of many values: there hiredis is faster than we are."""
-    (replies,) = _read_replies(borrowed, 1)
-    if not isinstance(replies, list) or len(replies) != count:
-        raise Unusual(type(replies).__name__)
-    return replies
+    reader = _reader()
+    values = _values(borrowed, reader, count)
+    _check_end(reader)
+    return values
 
 
 def _read_replies(borrowed: Borrowed, count: int) -> list[Any]:
     """Read that many replies of whatever kind, errors too."""
-    reader = hiredis.Reader(notEnoughData=_NOTHING, protocolError=InvalidResponse, replyError=BaseParser.parse_error)
-    replies: list[Any] = []
-    while len(replies) < count:
+    reader = _reader()
+    replies = [_reply(borrowed, reader) for _ in range(count)]
+    if any(isinstance(reply, _UNASKED) for reply in replies):
+        raise Unusual("something that was not asked for")
+    _check_end(reader)
+    return replies
+
+
+def _reader() -> hiredis.Reader:
+    return hiredis.Reader(notEnoughData=_NOTHING, protocolError=InvalidResponse, replyError=BaseParser.parse_error)
+
+
+def _reply(borrowed: Borrowed, reader: hiredis.Reader) -> Any:
+    while (reply := reader.gets()) is _NOTHING:
         filled = borrowed.receive(borrowed.buffer)
         if not filled:
             raise ConnectionError("the connection was closed")
         reader.feed(borrowed.buffer, 0, filled)  # type: ignore[arg-type]  # any buffer will do
-        while (reply := reader.gets()) is not _NOTHING:
-            replies.append(reply)
-    if len(replies) != count or reader.has_data() or any(isinstance(reply, _UNASKED) for reply in replies):
-        raise Unusual("something that was not asked for")
-    return replies
+    return reply
+
+
+def _values(borrowed: Borrowed, reader: hiredis.Reader, count: int) -> list[Any]:
+    """Read one array of values."""
+    values = _reply(borrowed, reader)
+    # By its exact type: what comes unasked is a list of another.
+    if type(values) is not list or len(values) != count:
+        raise Unusual(type(values).__name__)
+    return values
+
+
+def _check_end(reader: hiredis.Reader) -> None:
+    if reader.has_data():
+        raise Unusual("more than was asked for")
 
 
 def _more(borrowed: Borrowed, filled: int) -> int:

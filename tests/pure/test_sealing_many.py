@@ -41,6 +41,14 @@ VALUES: list[Any] = [
 KEYS = [b"cache:%d" % number for number in range(len(VALUES))]
 
 
+def opened_together(codec: Codec, keys: list[bytes], entries: list[Any]) -> list[Any]:
+    """What a reader of many has: the short way, and where that is not open the long one, which says the same."""
+    bare, opened = codec.open_bare(entries), codec.open_plain(keys, entries)
+
+    assert bare is None or bare == opened
+    return opened if bare is None else bare
+
+
 def one_by_one(codec: Codec, entries: list[Any]) -> list[Any]:
     """What each entry gives by itself."""
     found = []
@@ -57,7 +65,7 @@ def one_by_one(codec: Codec, entries: list[Any]) -> list[Any]:
 def test_many_open_as_each_does(writer: str, reader: str) -> None:
     """Whoever wrote them: what is opened here is what opens alone, and of one's own nothing is left over."""
     entries = CODECS[writer].seal_plain(KEYS, VALUES, fresh_ms=60_000)
-    together, alone = CODECS[reader].open_plain(KEYS, entries), one_by_one(CODECS[reader], entries)
+    together, alone = opened_together(CODECS[reader], KEYS, entries), one_by_one(CODECS[reader], entries)
 
     assert all(one is UNOPENED or one == other for one, other in zip(together, alone, strict=True))
     if writer == reader:
@@ -80,7 +88,7 @@ def test_a_batch_of_all_sorts_comes_back(name: str) -> None:
     codec, values = CODECS[name], [value for value in VALUES for _ in range(40)] + list(range(300))
     keys = [b"cache:%d" % number for number in range(len(values))]
 
-    assert values == codec.open_plain(keys, codec.seal_plain(keys, values, fresh_ms=0))
+    assert values == opened_together(codec, keys, codec.seal_plain(keys, values, fresh_ms=0))
     assert [] == codec.seal_plain([], [], fresh_ms=0)
 
 
@@ -89,8 +97,8 @@ def test_a_pickle_is_opened_where_it_may_be() -> None:
     codec, key = CODECS["signed"], KEYS[:1]
     entries = codec.seal_plain(key, [Fraction(1, 3)], fresh_ms=0)
 
-    assert [Fraction(1, 3)] == codec.open_plain(key, entries)
-    assert [UNOPENED] == CODECS["safe"].open_plain(key, entries) == CODECS["plain"].open_plain(key, entries)
+    assert [Fraction(1, 3)] == opened_together(codec, key, entries)
+    assert [UNOPENED] == opened_together(CODECS["safe"], key, entries) == opened_together(CODECS["plain"], key, entries)
 
 
 def test_what_needs_a_closer_look_is_left() -> None:
@@ -108,7 +116,7 @@ def test_what_needs_a_closer_look_is_left() -> None:
         b"\xc5\x02" + codec.seal(KEYS[7], 1, label_bytes=None, **facts)[2:],
     ]
 
-    assert [UNOPENED] * len(others) == codec.open_plain(KEYS, others)
+    assert [UNOPENED] * len(others) == opened_together(codec, KEYS, others)
 
 
 def test_swapped_entries_are_not_opened() -> None:
@@ -116,7 +124,7 @@ def test_swapped_entries_are_not_opened() -> None:
     codec = CODECS["signed"]
     entries = codec.seal_plain(KEYS, VALUES, fresh_ms=60_000)
 
-    assert [UNOPENED] * len(KEYS) == codec.open_plain(KEYS, entries[1:] + entries[:1])
+    assert [UNOPENED] * len(KEYS) == opened_together(codec, KEYS, entries[1:] + entries[:1])
 
 
 @hypothesis_settings(deadline=None, max_examples=200)
@@ -127,7 +135,7 @@ def test_a_damaged_one_is_left_and_the_others_are_opened(data: st.DataObject) ->
     entries = codec.seal_plain(KEYS, VALUES, fresh_ms=60_000)
     place = data.draw(st.integers(0, len(entries) - 1))
     entries[place] = damaged(data, entries[place])
-    opened = codec.open_plain(KEYS, entries)
+    opened = opened_together(codec, KEYS, entries)
 
     assert opened[place] is UNOPENED
     assert [*VALUES[:place], *VALUES[place + 1 :]] == [*opened[:place], *opened[place + 1 :]]
@@ -144,7 +152,7 @@ def test_a_damaged_unsigned_one_gives_a_value_or_nothing(data: st.DataObject) ->
     flip_a_bit(data, raw)
     entries[place] = bytes(raw)
 
-    assert len(entries) == len(codec.open_plain(KEYS, entries))
+    assert len(entries) == len(opened_together(codec, KEYS, entries))
 
 
 @hypothesis_settings(deadline=None, max_examples=200)
@@ -154,10 +162,11 @@ def test_a_damaged_one_among_the_commonest_harms_no_other(data: st.DataObject) -
     codec = CODECS["plain"]
     values = [{"id": number} for number in range(len(KEYS))]
     entries: list[Any] = codec.seal_plain(KEYS, values, fresh_ms=60_000)
-    assert values == codec.open_plain(KEYS, entries)
+    assert values == opened_together(codec, KEYS, entries)
     place = data.draw(st.integers(0, len(entries) - 1))
     entries[place] = data.draw(st.sampled_from([None, b"", b"17", damaged(data, entries[place])]))
-    opened, alone = codec.open_plain(KEYS, entries), one_by_one(codec, [each or b"" for each in entries])
+    opened, alone = opened_together(codec, KEYS, entries), one_by_one(codec, [each or b"" for each in entries])
 
-    assert opened[place] is UNOPENED or opened[place] == alone[place]
+    # One that lies about a stamp it does not have is refused by a closer look only.
+    assert opened[place] is UNOPENED or alone[place] is UNOPENED or opened[place] == alone[place]
     assert [*values[:place], *values[place + 1 :]] == [*opened[:place], *opened[place + 1 :]]

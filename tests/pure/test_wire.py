@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from taskcache.drivers.wire import BUFFER_BYTES, Unusual, Wire
+from taskcache.drivers.wire import AHEAD, BUFFER_BYTES, PAGE, Broken, Unusual, Wire
 
 STAMP, OTHER = b"s" * 12, b"longer than a stamp is"
 VALUES: dict[str, list[bytes | None]] = {
@@ -29,6 +29,9 @@ class Wired:
         self._pieces = list(pieces)
         self._sock = self
         self.ended = 0
+        # How many questions had been asked when each receive began.
+        self.asked_before: list[int] = []
+        self._asked = 0
 
     def get_connection(self) -> Wired:
         return self
@@ -38,8 +41,10 @@ class Wired:
 
     def sendall(self, packed: bytes) -> None:
         """Take a question; the answer is known."""
+        self._asked += 1
 
     def recv_into(self, place: bytearray | memoryview) -> int:
+        self.asked_before.append(self._asked)
         if not self._pieces:
             return 0
         piece = self._pieces.pop(0)
@@ -115,5 +120,67 @@ def test_an_end_in_the_middle_is_an_error(said: bytes) -> None:
     server = Wired(*([said] if said else []))
     with pytest.raises((Unusual, ConnectionError)):
         Wire(server).pair(b"")  # type: ignore[arg-type]  # stands for one
+
+    assert 1 == server.ended
+
+
+def in_pages(keys: list[bytes], missing: bytes = b"_\r\n") -> list[bytes]:
+    """What a server answers when it is asked for these keys page by page: each is there as its own value but b"no"."""
+    found = [None if key == b"no" else key for key in keys]
+    return [reply_of(found[start : start + PAGE], missing) for start in range(0, len(keys), PAGE)]
+
+
+def test_pages_are_asked_for_ahead() -> None:
+    """All pages of a few thousand keys are on their way before the first is read; of more, never more than so many."""
+    keys = [b"%d" % number for number in range((AHEAD + 3) * PAGE + 7)]
+    server = Wired(*in_pages(keys))
+    pages = list(Wire(server).pages(keys))  # type: ignore[arg-type]  # stands for one
+
+    assert keys == [value for page in pages for value in page]
+    assert [AHEAD, AHEAD + 1, AHEAD + 2, AHEAD + 3, AHEAD + 4, AHEAD + 4] == server.asked_before[:6]
+    assert 0 == server.ended
+
+
+def test_pages_are_read_wherever_they_are_cut() -> None:
+    """Two pages in one piece, and a page in many."""
+    keys = [b"no" if number % 3 else b"%d" % number for number in range(3 * PAGE)]
+    said = b"".join(in_pages(keys, b"$-1\r\n"))
+    for cut in (1, 700, len(said) // 2, len(said) - 1):
+        pages = list(Wire(Wired(said[:cut], said[cut:])).pages(keys))  # type: ignore[arg-type]  # stands for one
+
+        assert [None if key == b"no" else key for key in keys] == [value for page in pages for value in page]
+
+
+@pytest.mark.parametrize("second", [b"", b"-LOADING no\r\n", b"*1\r\n$1\r\na\r\n", b">1\r\n$1\r\na\r\n"])
+def test_a_page_that_is_none_ends_the_connection(second: bytes) -> None:
+    """The pages before it are good."""
+    keys = [b"%d" % number for number in range(2 * PAGE)]
+    server = Wired(in_pages(keys)[0], second)
+    pages = Wire(server).pages(keys)  # type: ignore[arg-type]  # stands for one
+
+    assert keys[:PAGE] == next(pages)
+    with pytest.raises(Broken):
+        next(pages)
+    assert 1 == server.ended
+
+
+def test_more_than_the_pages_ends_the_connection() -> None:
+    """The values are good; what follows them is nobody's."""
+    keys = [b"%d" % number for number in range(2 * PAGE)]
+    server = Wired(*in_pages(keys), b"+more\r\n")
+    server._pieces[1:] = [b"".join(server._pieces[1:])]
+    with pytest.raises(Unusual):
+        list(Wire(server).pages(keys))  # type: ignore[arg-type]  # stands for one
+
+    assert 1 == server.ended
+
+
+def test_pages_that_nobody_reads_end_the_connection() -> None:
+    """What is still to come must not become the next reader's."""
+    keys = [b"%d" % number for number in range(3 * PAGE)]
+    server = Wired(*in_pages(keys))
+    pages = Wire(server).pages(keys)  # type: ignore[arg-type]  # stands for one
+    next(pages)
+    pages.close()
 
     assert 1 == server.ended

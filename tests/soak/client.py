@@ -277,6 +277,10 @@ def main() -> None:
         time.sleep(0.1)
     during = client.resources()
     cache.close()
+    # The inbox closes its connection in its own thread.
+    ends = time.monotonic() + 10
+    while client.resources()["connections"]["cache"] and time.monotonic() < ends:
+        time.sleep(0.1)
     client.say(counts=dict(client.counts), slowest=client.slowest, before=before, during=during)
     client.say(after=client.resources(), waits=waits)
 

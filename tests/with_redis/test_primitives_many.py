@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import redis
 
 from taskcache import FOREVER, Cache
+from taskcache.drivers.wire import PAGE
 from taskcache.protocol.entry import flights_of
 from tests.nodes.server import ValkeyNode
 
@@ -32,14 +34,34 @@ def test_many_of_nothing(cache: Cache) -> None:
 
 
 @pytest.mark.own_server
-def test_get_many_is_one_round_trip(cache: Cache, client: redis.Redis) -> None:
-    """A thousand keys cost one command."""
-    cache.set_many({str(number): number for number in range(1000)})
-    client.config_resetstat()
-    found = cache.get_many([str(number) for number in range(1000)])
+def test_get_many_asks_for_pages(cache: Cache, client: redis.Redis) -> None:
+    """A few hundred keys cost one command, more of them one for each page, all on their way at once (pure/test_wire.py)."""
+    values = {f"{{{number}}}\0" if number % 7 == 0 else str(number): number for number in range(3 * PAGE + 1)}
+    cache.set_many(values)
+    wanted = list(values)
+    for count, pages in ((PAGE, 1), (PAGE + 1, 2), (len(wanted), 4)):
+        told = commands_of(client, partial(cache.get_many, [*wanted[: count - 1], "missing"]))
 
-    assert 1000 == len(found)
-    assert 1 == client.info("commandstats")["cmdstat_mget"]["calls"]
+        assert pages == told["mget"]
+    found = cache.get_many([*reversed(wanted), "missing"])
+    assert (values, list(reversed(wanted))) == (found, list(found))
+
+
+@pytest.mark.own_server
+def test_pages_after_a_broken_connection_are_read_by_redis_py(cache: Cache, client: redis.Redis) -> None:
+    """What was read before it broke is not read again, and what was on its way is."""
+    values = {str(number): "x" * 20_000 for number in range(PAGE * 3)}
+    cache.set_many(values)
+    redis_keys = cache.plain.redis_keys(list(values))
+    pages = cache.station.read_many(redis_keys)
+    _, first = next(pages)
+    assert PAGE == len(first)
+    client.client_kill_filter(_type="normal", skipme=True)
+    rest = list(pages)
+
+    assert client.mget(redis_keys) == [*first, *(value for _, page in rest for value in page)]
+    assert all(len(redis_keys[place]) == len(page) for place, page in rest)
+    assert values == cache.get_many(list(values))
 
 
 def commands_of(client: redis.Redis, body: Callable[[], object]) -> dict[str, int]:
@@ -55,12 +77,12 @@ def commands_since(client: redis.Redis) -> dict[str, int]:
 
 
 @pytest.mark.own_server
-def test_many_are_stored_by_one_command(cache: Cache, client: redis.Redis) -> None:
-    """A server that knows MSETEX is given all values, with their lifetime, in one command of one transaction."""
-    values = {str(number): [number] for number in range(1000)}
+def test_many_are_stored_in_one_transaction(cache: Cache, client: redis.Redis) -> None:
+    """A server that knows MSETEX is given pages of values, with their lifetime, in one transaction."""
+    values = {str(number): [number] for number in range(4 * PAGE)}
     told = commands_of(client, lambda: cache.set_many(values, timeout=60))
 
-    assert (1, 1, 1, None) == (told["msetex"], told["exists"], told["exec"], told.get("set"))
+    assert (4, 1, 1, None) == (told["msetex"], told["exists"], told["exec"], told.get("set"))
     assert values == cache.get_many(list(values))
     assert all(0 < client.pttl(cache.make_key(key)) <= 60_000 for key in values)
 
@@ -97,6 +119,17 @@ def stores_each(node: ValkeyNode, cache_name: str) -> None:
             assert (0, 3) == (told.get("msetex", 0), told["set"])
             assert VALUES == cache.get_many(list(VALUES))
             assert all(0 < client.pttl(cache.make_key(key)) <= 60_000 for key in VALUES)
+
+
+def test_many_pages_are_stored_by_a_server_that_is_older(
+    start_redis: Callable[..., ValkeyNode], cache_name: str
+) -> None:
+    """Also when it is asked for the first time: each page is refused then, and nothing is stored by halves."""
+    values = {str(number): number / 2 for number in range(3 * PAGE)}
+    with Cache(start_redis().url(), cache_name, 60) as cache:
+        cache.set_many(values, timeout=60)
+
+        assert values == cache.get_many(list(values))
 
 
 @pytest.mark.own_server

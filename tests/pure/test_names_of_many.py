@@ -1,0 +1,30 @@
+"""This is where the names of many entries are made together, and are those that are made one by one."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taskcache.calls.primitives import Plain, redis_key_of
+from taskcache.codec import Codec
+from taskcache.protocol.entry import EntryKey, flights_of
+from taskcache.settings import Settings
+
+# What names are put together with, and what is hard to encode, more often than chance would have it.
+TEXT = st.text(st.sampled_from("ab{}:\0é\ud800") | st.characters())
+
+
+@given(TEXT, st.lists(TEXT))
+def test_redis_keys_of_many(name: str, keys: list[str]) -> None:
+    """Whatever is in them."""
+    made = Plain(name, Codec(Settings()), False).redis_keys(keys)
+
+    assert [redis_key_of(name, key) for key in keys] == list(made)
+
+
+@given(st.lists(TEXT))
+def test_flights_of_many(keys: list[str]) -> None:
+    """With hash tags, halves of them, and without."""
+    redis_keys = [redis_key_of("cache", key) for key in keys]
+
+    assert [EntryKey.of(redis_key).flight for redis_key in redis_keys] == flights_of(redis_keys)
