@@ -92,12 +92,13 @@ class FaultProxy:
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
         await self._stop.wait()
-        server.close()
-        # Nothing is cancelled from here: a connection in the making would be left open. Each ends by itself, and those
-        # that the system has accepted for us already are refused.
+        # Nothing is cancelled or closed from here: a connection in the making would be left open. No more are accepted,
+        # those that are here already end by themselves or are refused, and then the server has nobody left.
+        self._loop.remove_reader(server.sockets[0].fileno())
         self.refuse = True
         while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
             await asyncio.wait(tasks)
+        server.close()
         # One more turn of the loop closes what has just been reset.
         await asyncio.sleep(0)
 
