@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from taskcache import Cache
 from taskcache.calls import calling
 from tests.nodes.waiting import wait_until
+from tests.nodes.workers import REPOSITORY
 from tests.with_redis.gate import Gate, wait_for_followers
 
 
@@ -75,3 +78,12 @@ def test_without_a_server_a_batch_of_coroutines_runs(cache_name: str) -> None:
     values: Any = f.map([1, 2])()
     assert [1, 2] == values
     assert 3 == calling.answer(f, f.invocation((3,), {}), (3,), {})
+
+
+def test_a_cache_that_is_dropped_leaves_no_thread(redis_url: str, cache_name: str) -> None:
+    """Not closed, only forgotten: its threads end, and nothing of it stays; the next one starts its own."""
+    command = [sys.executable, "-m", "tests.with_redis.dropped_program", redis_url, cache_name]
+    ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=90)
+    all_four = "running: taskcache-inbox taskcache-keeper taskcache-near taskcache-renewer"
+
+    assert ([all_four, all_four, "nothing left"], "") == (ran.stdout.splitlines(), ran.stderr)
