@@ -104,6 +104,35 @@ def herd(name: str, thread_count: int) -> Told:
     return {"had": had}
 
 
+def bare_herd(name: str, thread_count: int) -> Told:
+    """The floor of a herd: as many threads wait for an event each, and one hears a message and sets them."""
+    from tests.bench.app import store, tell
+
+    inbox: Any = store.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]  # redis-py
+    inbox.subscribe(name)
+    events = [threading.Event() for _ in range(thread_count)]
+    ended: list[float] = []
+    had: list[tuple[float, float, str]] = []
+
+    def call(event: threading.Event) -> None:
+        tell(f"{name}:called")
+        event.wait(PATIENCE_S)
+        had.append((ended[0], time.monotonic(), "heard"))
+
+    threads = [threading.Thread(target=call, args=(event,)) for event in events]
+    for thread in threads:
+        thread.start()
+    tell(f"{name}:ready")
+    while (message := inbox.get_message(timeout=PATIENCE_S)) is None:
+        pass
+    ended.append(float(message["data"]))
+    for event in events:
+        event.set()
+    for thread in threads:
+        thread.join()
+    return {"had": had}
+
+
 def _ready(name: str, tell: Callable[[str], int], told: Callable[[str], int]) -> None:
     tell(f"{name}:ready")
     wait_until(lambda: told(f"{name}:go"), "the signal to run", timeout=PATIENCE_S)
@@ -265,7 +294,7 @@ def near(name: str, count: int) -> Told:
 
 
 VERBS: dict[str, Callable[..., Told]] = {
-    verb.__name__: verb for verb in (misses, herd, death, waiting_threads, waiting_coroutines, hits, near)
+    verb.__name__: verb for verb in (misses, herd, bare_herd, death, waiting_threads, waiting_coroutines, hits, near)
 }
 
 

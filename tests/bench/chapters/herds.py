@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -32,15 +33,17 @@ def herds(ground: Ground) -> Iterator[Outcome | Curve]:
 def _budgeted(ground: Ground) -> Iterator[Outcome]:
     process_count, thread_count = ground.scale.herd
     wakes, executions, late = _herd(ground, process_count, thread_count)
+    bare, _, _ = _herd(ground, process_count, thread_count, "bare_herd")
     note = f"{thread_count * process_count} callers in {process_count} processes"
     yield budget("herd.executions", Spread(executions, executions, executions), note)
     median, p99, longest = (percentile(wakes, percent) * 1000 for percent in (50, 99, 100))
     note += f"; p50 {median:.0f} ms, longest {longest:.0f} ms" + (f"; {late} came late" if late else "")
     # The spread of this row is from the median caller to the last one.
-    yield budget("herd.wake", Spread(p99, median, longest), note)
+    floor = Spread(*(percentile(bare, percent) * 1000 for percent in (99, 50, 100)))
+    yield budget("herd.wake", Spread(p99, median, longest), note, floor=floor)
 
 
-def _herd(ground: Ground, process_count: int, thread_count: int) -> tuple[list[float], int, int]:
+def _herd(ground: Ground, process_count: int, thread_count: int, verb: str = "herd") -> tuple[list[float], int, int]:
     """Seconds from the end of the body to each caller that waited, executions, and callers that found a value."""
     name = f"herd-{uuid.uuid4().hex[:8]}"
     environment = ground.environment(f"{QUEUE}threads")
@@ -50,7 +53,7 @@ def _herd(ground: Ground, process_count: int, thread_count: int) -> tuple[list[f
         def count(what: str) -> int:
             return int(ledger.get(f"{name}:{what}") or 0)
 
-        programs = [Program(environment, "herd", name, thread_count) for _ in range(process_count)]
+        programs = [Program(environment, verb, name, thread_count) for _ in range(process_count)]
         for program in programs:
             stack.callback(program.close)
         wait_until(lambda: count("ready") == process_count, "the herd to be there", PATIENCE_S)
@@ -58,6 +61,8 @@ def _herd(ground: Ground, process_count: int, thread_count: int) -> tuple[list[f
         # All have asked; then the value comes, for all at once.
         wait_until(lambda: count("called") == process_count * thread_count, "all to have asked", PATIENCE_S)
         ledger.set(f"{name}:open", 1, ex=PATIENCE_S)
+        # Who has no worker is told by us; all others hear nothing of it.
+        ledger.publish(name, str(time.monotonic()))
         had = [entry for program in programs for entry in program.result()["had"]]
         executions = count("executions")
         if len(had) != process_count * thread_count:
