@@ -13,6 +13,7 @@ from celery import Celery
 from celery.exceptions import Reject
 
 from taskcache import Cache
+from taskcache.events import Event, listen
 from tests.faults.words import BRIEF_LEASE_S, LEASE_S
 from tests.with_celery.apps.ledger import Ledger
 
@@ -29,6 +30,15 @@ secret = os.environ.get("FAULTS_SECRET")
 cache = Cache(os.environ["FAULTS_CACHE"], name="faults", app=app, secret=secret, lease=LEASE_S)
 brief = Cache(os.environ["FAULTS_CACHE"], name="brief", app=app, secret=secret, lease=BRIEF_LEASE_S)
 CODE = os.environ.get("FAULTS_CODE", "")
+
+
+def _note(event: Event) -> None:
+    """Enter each value that its fence refused in the ledger, with the process that offered it."""
+    if event.kind == "refused":
+        ledger.enter(f"refused {event.key}")
+
+
+listen(_note)
 
 
 def both(own: Cache = cache, more: dict[str, Any] | None = None, **options: Any) -> Callable[[Any], Any]:

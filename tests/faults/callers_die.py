@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 
-from tests.faults.scenario import LEASE_S, Play, row
+from tests.faults.scenario import LEASE_S, LONG_LEASE_S, Play, row
 from tests.nodes.waiting import wait_until
 
 LEFT = "no other caller is involved in Celery"
@@ -167,10 +167,15 @@ def interrupted(play: Play) -> None:
 
 
 @row(
-    "KeyboardInterrupt in a body that computes here (`cached`)", at_most=2, at_least=2, within_s=3, without_celery=LEFT
+    "KeyboardInterrupt in a body that computes here (`cached`)",
+    at_most=2,
+    at_least=2,
+    within_s=3,
+    without_celery=LEFT,
+    lease_s=LONG_LEASE_S,
 )
 def computing_interrupted(play: Play) -> None:
-    """The lease is given back at once, and a follower computes."""
+    """The lease, of 30 s here, is given back at once, and a follower computes."""
     play.people()
     leader, follower = play.clients
     leader.say(f"wait_in_main('here', {play.name!r})")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tests.faults.stage import LONG_S, Client, Stage, new_name, own_queue
-from tests.faults.words import BRIEF_LEASE_S, LEASE_S, twin_of
+from tests.faults.words import BRIEF_LEASE_S, LEASE_S, LONG_LEASE_S, twin_of
 from tests.nodes.waiting import wait_until
 from tests.nodes.workers import Pool, WorkerNode
 
@@ -53,6 +54,7 @@ class Scenario:
     # Why there is no Celery beside it; "" when there is.
     without_celery: str
     conf: dict[str, Any]
+    lease_s: float
 
     @property
     def sentence(self) -> str:
@@ -73,6 +75,7 @@ def row(
     pools: tuple[Pool, ...] = ("prefork",),
     without_celery: str = "",
     conf: dict[str, Any] | None = None,
+    lease_s: float = LEASE_S,
 ) -> Callable[[Callable[[Play], None]], Callable[[Play], None]]:
     """Put a scenario on the matrix."""
 
@@ -81,7 +84,7 @@ def row(
         MATRIX.append(
             Scenario(
                 *(play.__name__, fault, sees, tuple(words), at_most, within_s, pools, play, least),
-                *(without_celery, conf or {}),
+                *(without_celery, conf or {}, lease_s),
             )
         )
         return play
@@ -108,13 +111,15 @@ class Play:
 
     def __post_init__(self) -> None:
         self.name = new_name(self.scenario.name)
-        self.queue = f"faults-{self.pool}"
+        # Workers with another lease have a queue of their own.
+        self.queue = f"faults-{self.pool}-{self.scenario.lease_s:g}"
 
     # -- who takes part
 
     def worker(self, **options: Any) -> WorkerNode:
         """The one worker of this queue; with `more=1` a second one, for what the first cannot do any more."""
-        return self.stage.worker(self.pool, self.queue, **options)
+        env = {**self._env, **options.pop("env", {})}
+        return self.stage.worker(self.pool, self.queue, env=env, **options)
 
     def alone(self) -> str:
         """Use a queue of this performance's own, on which no worker is."""
@@ -122,10 +127,15 @@ class Play:
         self._queues.append(self.queue)
         return self.queue
 
-    def people(self, count: int = 2) -> list[Client]:
+    def people(self, count: int = 2, env: Mapping[str, str] | None = None) -> list[Client]:
         """Client processes."""
-        self.clients = self.stage.clients(count, self.queue, self.scenario.conf)
+        conf = {"FAULTS_CONF": json.dumps(self.scenario.conf)} if self.scenario.conf else {}
+        self.clients = self.stage.clients(count, self.queue, {**self._env, **conf, **(env or {})})
         return self.clients
+
+    @property
+    def _env(self) -> dict[str, str]:
+        return {"FAULTS_LEASE": f"{self.scenario.lease_s:g}"}
 
     # -- what they do
 
@@ -226,6 +236,11 @@ class Play:
 
             wait_until(reported, "the leader's report", LONG_S)
 
+    def refused(self, function: str) -> list[int]:
+        """The processes whose value of this call was refused, one for each time."""
+        key = self.clients[-1].ask(f"app.{function}.make_key(({self.name!r},), {{}})")
+        return self.stage.ledger.pids(f"refused {key}")
+
     def runs(self) -> int:
         """How often the body has begun to run."""
         return self.stage.ledger.runs(self.name)
@@ -312,4 +327,15 @@ def failures(scenario: Scenario, observed: Observed, name: str = "") -> list[str
     return found
 
 
-__all__ = ["ALL", "BRIEF_LEASE_S", "LEASE_S", "MATRIX", "Observed", "Play", "Scenario", "failures", "row"]
+__all__ = [
+    "ALL",
+    "BRIEF_LEASE_S",
+    "LEASE_S",
+    "LONG_LEASE_S",
+    "MATRIX",
+    "Observed",
+    "Play",
+    "Scenario",
+    "failures",
+    "row",
+]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import uuid
 from collections.abc import Mapping
@@ -115,9 +114,8 @@ class Stage:
         """Every worker there is."""
         return [worker for workers in self._workers.values() for worker in workers]
 
-    def clients(self, count: int, queue: str, conf: Mapping[str, Any] | None = None) -> list[Client]:
+    def clients(self, count: int, queue: str, more: Mapping[str, str] | None = None) -> list[Client]:
         """New client processes, which boot side by side."""
-        more = {"FAULTS_CONF": json.dumps(conf)} if conf else None
         env = self.env(queue=queue, through_proxy=True, more=more)
         clients = [Client(env) for _ in range(count)]
         self._clients += clients

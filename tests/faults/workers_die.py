@@ -86,7 +86,7 @@ def child_killed_requeued(play: Play) -> None:
 
 @row("worker SIGSTOPped past its lease, then continued", at_most=2, at_least=2, within_s=TAKEOVER_S, pools=ALL)
 def worker_stopped(play: Play) -> None:
-    """The other worker computes; what the one that comes back publishes is not stored, and it says so in its log."""
+    """The other worker computes; what the one that comes back publishes is not stored; it counts that, and says so in its log."""
     zombie = play.worker()
     play.ask("held")
     play.begun()
@@ -98,6 +98,8 @@ def worker_stopped(play: Play) -> None:
     play.answered()
     zombie.resume()
     zombie.wait_for_log("refused", timeout=LONG_S)
+    wait_until(lambda: play.refused("held"), "the refused write to be counted", LONG_S)
+    assert play.stage.ledger.pids(play.name)[:1] == play.refused("held"), "counted once, where it happened"
     assert f"{play.name} 2" == play.stored("held"), "the zombie's value replaced its successor's"
 
 
