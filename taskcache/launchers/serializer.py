@@ -39,11 +39,11 @@ def loads(data: Any) -> Any:
     Read a task message; sealed arguments stay sealed here, since this is the worker's main process too.
 
     Never raises: Celery would print the message, arguments and all, and whoever waits would not hear of it. What is
-    damaged becomes a call that nobody can open, and the task says so.
+    damaged becomes a call that nobody can open: the task counts it and says so.
     """
     try:
         return _read(bytes(data))
-    except UntrustedValue:
+    except (UntrustedValue, TypeError):  # the latter for text, which a forged content encoding makes of it
         return (SealedArguments(),), {}, {}
 
 

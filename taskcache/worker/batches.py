@@ -21,7 +21,7 @@ from taskcache.protocol import scripts
 from taskcache.protocol.flight import begin
 from taskcache.protocol.steps import Steps
 from taskcache.worker import ending
-from taskcache.worker.delivery import Delivery, log_failed, opened, refuse, refuse_unopened, unreadable
+from taskcache.worker.delivery import Delivery, distrust, log_failed, opened, refuse, refuse_unopened, unreadable
 from taskcache.worker.ending import Run
 from taskcache.worker.execution import taken_up
 
@@ -31,20 +31,29 @@ Part = tuple[dict[str, Any], SealedArguments, AbstractContextManager[None]]
 
 def execute(task: Any, parts: Sequence[Part]) -> None:
     """Compute those calls of a message that are still wanted, with one run of the body."""
-    found = [(each, alone) for header, sealed, alone in parts if (each := _opened(task, header, sealed)) is not None]
+    found: list[tuple[Delivery, AbstractContextManager[None]]] = []
+    for header, sealed, alone in parts:
+        # The local worker finds the function in each call: all of them are computed by the first one's.
+        name = found[0][0].function.name if found else None
+        delivery = _opened(task, header, sealed, name)
+        if delivery is not None:
+            found.append((delivery, alone))
     if found:
         runs = _claimed(found)
         if runs:
             _compute(task, runs)
 
 
-def _opened(task: Any, header: dict[str, Any], sealed: SealedArguments) -> Delivery | None:
-    """Open one call; when that cannot be, its waiters are told, and the others go on."""
+def _opened(task: Any, header: dict[str, Any], sealed: SealedArguments, name: str | None) -> Delivery | None:
+    """Open one call of the function `name`; when that cannot be, its waiters are told, and the others go on."""
     try:
         function, args, kwargs = task.open_one(sealed)
         if not function.options.batch:
             raise UntrustedValue("not a batch function")
+        if name not in (None, function.name):
+            raise UntrustedValue("a call of another function than its neighbours")
     except UntrustedValue as error:
+        distrust(task.name, header, error)
         function = task.function_for(task.request)
         refuse(function, header, unreadable(function, error))
         return None

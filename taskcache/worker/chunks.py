@@ -18,7 +18,7 @@ from taskcache.errors import NoServer, TaskCacheError, UntrustedValue
 from taskcache.launchers.serializer import SealedArguments, are_sealed
 from taskcache.launchers.task import HEADER, header_of
 from taskcache.worker import batches
-from taskcache.worker.delivery import log_failed, refuse, unreadable
+from taskcache.worker.delivery import log_failed, refuse_message
 from taskcache.worker.execution import send_again
 
 Part = tuple[dict[str, Any], SealedArguments]
@@ -37,10 +37,8 @@ def execute(task: Any, args: Sequence[Any]) -> None:
     shared = {name: value for name, value in header.items() if name != "calls"}
     own = [{**shared, "key": key, "token": token} for key, token in header["calls"]]
     if not are_sealed(args) or len(args) != len(own):
-        reason = unreadable(function, UntrustedValue("the calls of a chunk are not those it was sent with"))
-        for each in own:
-            refuse(function, each, reason)
-        raise reason
+        error = UntrustedValue("the calls of a chunk are not those it was sent with")
+        raise refuse_message(task, header, function, error)
     parts = list(zip(own, args, strict=True))
     if not task.has_batches(header):
         _run_one_after_another(task, parts, function.name)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from taskcache import events
 from taskcache.calls.computing import new_owner
 from taskcache.calls.invocation import Invocation
 from taskcache.codec.pickling import is_interruption
 from taskcache.drivers import blocking
 from taskcache.drivers.station import Station
-from taskcache.errors import ComputationLost, UntrustedValue
-from taskcache.events import logger
+from taskcache.errors import ComputationLost, NoServer, TaskCacheError, UntrustedValue
 from taskcache.launchers.serializer import SealedArguments
 from taskcache.launchers.task import open_call
 from taskcache.protocol.entry import new_token
@@ -89,14 +90,39 @@ def opened(
         args, kwargs = open_call(function, args, kwargs)
         invocation = function.invocation(args, kwargs)
     except UntrustedValue as error:
+        distrust(function.name, header, error)
         raise refuse(function, header, unreadable(function, error)) from error
     except Exception as error:
         # A row that is gone, a parameter that this code has not got, a `key_fn` that raises: their message is used up.
         refuse_unopened(function, header, error)
         raise
     if header.get("key", invocation.key) != invocation.key:
-        raise refuse(function, header, other_version(function))
+        reason = other_version(function)
+        distrust(function.name, header, reason)
+        raise refuse(function, header, reason)
     return Delivery(task, function, body, args, kwargs, header, invocation, sealed)
+
+
+def distrust(name: str, header: dict[str, Any], error: TaskCacheError) -> None:
+    """
+    Count a message, or a call of one, that is refused here, and log the first one of each name.
+
+    `name` is what this worker calls the task or its function: what an unread message says of itself is anybody's text.
+    """
+    events.emit(events.Event("untrusted", name, header.get("key", "")))
+    events.warn_once(f"untrusted message {name}", "taskcache: a message of %s is refused here (%s)", name, error)
+
+
+def refuse_message(task: Any, header: dict[str, Any], function: Any, error: UntrustedValue) -> ComputationLost:
+    """Refuse a message as a whole: count it once, and tell those who wait for any of its calls."""
+    distrust(task.name, header, error)
+    reason = unreadable(function, error)
+    calls = header["calls"] if "calls" in header else [(header.get("key"), header.get("token"))]
+    with suppress(NoServer):
+        for key, token in calls:
+            if key is not None and token is not None:
+                refuse(function, {"key": key, "token": token}, reason)
+    return reason
 
 
 def unreadable(function: Any, error: UntrustedValue) -> ComputationLost:
@@ -122,12 +148,13 @@ def refuse_unopened(function: Any, header: dict[str, Any], error: Exception) -> 
 def log_failed(task: Any, name: str, error: Exception) -> None:
     """Log the error of one call of several: who waits has been told, but Celery logs that of a whole message only."""
     if not isinstance(error, (ComputationLost, *task.throws)):
-        logger.error("taskcache: a call of %s failed", name, exc_info=error)
+        events.logger.error("taskcache: a call of %s failed", name, exc_info=error)
 
 
 def refuse(function: Any, header: dict[str, Any], reason: E) -> E:
     """End the flight of a message that cannot be run, so that nobody waits for it."""
-    if "key" in header:
+    # With `debug` nothing is read or stored, so there is nobody to tell.
+    if "key" in header and not function.cache.debug:
         cache = function.cache
         errand = Invocation.of(cache.settings, cache.codec, header["key"], function.name, (), 0).errand(
             cache.station, ""

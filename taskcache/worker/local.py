@@ -11,14 +11,15 @@ from msgspec.structs import asdict
 from taskcache.batching import BoundCall, alone
 from taskcache.cache import Cache
 from taskcache.calls.retrying import plan
+from taskcache.decorators import AsyncFunction
 from taskcache.drivers.asyncio import run_to_end
 from taskcache.errors import ComputationLost, UntrustedValue
 from taskcache.launchers import serializer
 from taskcache.launchers.local import RUN, make_app, serve
-from taskcache.launchers.serializer import SealedArguments
+from taskcache.launchers.serializer import SealedArguments, is_sealed
 from taskcache.launchers.task import HEADER, FlightTask, header_in, header_of, read_header
 from taskcache.worker import chunks
-from taskcache.worker.delivery import refuse
+from taskcache.worker.delivery import distrust, refuse
 from taskcache.worker.execution import execute
 
 # The owner gives these to its worker; nobody else sets them.
@@ -39,7 +40,10 @@ class LocalTask(FlightTask):
         return _Sent(cache_named(header.get("cache", "cache")), request.get("shadow") or RUN)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return chunks.execute(self, args) if "calls" in header_in(self.request) else self.run_one(args[0])
+        if "calls" in header_in(self.request):
+            return chunks.execute(self, args)
+        # What is not sealed brings no function, and is refused like an empty message.
+        return self.run_one(args[0] if is_sealed(args) else SealedArguments())
 
     def run_one(self, sealed: SealedArguments) -> Any:
         """Run one call of a message."""
@@ -47,6 +51,7 @@ class LocalTask(FlightTask):
             function, args, kwargs = self.open_one(sealed)
         except UntrustedValue as error:
             header = header_of(self.request)
+            distrust(self.name, header, error)
             sent = _Sent(cache_named(header.get("cache", "cache")), self.request.shadow or RUN)
             raise refuse(sent, header, _unopened(error)) from error
         body = functools.partial(self._tried, function)
@@ -55,6 +60,9 @@ class LocalTask(FlightTask):
     def open_one(self, sealed: SealedArguments) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
         """The function and the arguments of one call; raises UntrustedValue when we have not signed them."""
         message: Any = cache.codec.open_message(sealed)
+        # The same secret signs calls that name their function, for workers that know it.
+        if not isinstance(message, list) or len(message) != 3 or not isinstance(message[0], AsyncFunction):
+            raise UntrustedValue("a message that does not bring its function")
         function, args, kwargs = message
         return function, tuple(args), kwargs
 

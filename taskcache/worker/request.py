@@ -19,13 +19,15 @@ from taskcache.calls.invocation import Invocation
 from taskcache.drivers import together
 from taskcache.drivers.renewer import Lease
 from taskcache.drivers.topology import Server
-from taskcache.errors import ComputationLost, Expired, NoServer, Revoked, TimeLimitExceeded
+from taskcache.errors import ComputationLost, Expired, NoServer, Revoked, TimeLimitExceeded, UntrustedValue
 from taskcache.events import warn_once
 from taskcache.launchers.serializer import accept, are_sealed
 from taskcache.launchers.task import HEADER, read_header
 from taskcache.protocol import scripts
 from taskcache.protocol.entry import EntryKey, new_token
 from taskcache.protocol.flight import Errand, end, yield_back
+from taskcache.worker.delivery import refuse_message
+from taskcache.worker import deaths
 from taskcache.worker.leases import renewer_of
 
 # Who is told why a message ended: all of its calls, or those of them that have begun.
@@ -43,6 +45,7 @@ def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[...
     """
     # Once more: a program may have named what it accepts after its tasks were made.
     accept(app)
+    deaths.heard_by(consumer.pool)
     take = default_strategy(task, app, consumer, **options)
 
     def careful(message: Any, body: Any, *args: Any, **kwargs: Any) -> Any:
@@ -53,11 +56,25 @@ def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[...
         else:
             what = "not args, kwargs and embedded options"
         if not is_message:
-            message.body = b""
-            raise InvalidTaskError(f"a message of {task.name} that cannot be read ({what})") from None
-        return take(message, body, *args, **kwargs)
+            raise _refused(task, message, f"a message of {task.name} that cannot be read ({what})") from None
+        try:
+            return take(message, body, *args, **kwargs)
+        except InvalidTaskError as error:
+            raise _refused(task, message, str(error)) from None
 
     return careful
+
+
+def _refused(task: Any, message: Any, what: str) -> InvalidTaskError:
+    """Count a message that Celery is to refuse, tell those who wait for its calls, and leave Celery nothing to print."""
+    message.body = b""
+    headers = message.headers if isinstance(message.headers, dict) else {}
+    header = read_header(headers.get(HEADER))
+    try:
+        refuse_message(task, header, task.function_for(headers), UntrustedValue(what))
+    except Exception as error:  # noqa: BLE001 - whatever a forged header leads to; the worker's main process goes on
+        warn_once("refused", "taskcache: nobody could be told of a message that was refused (%s)", type(error).__name__)
+    return InvalidTaskError(what)
 
 
 def _is_message(payload: Any) -> bool:
@@ -90,8 +107,7 @@ class FlightRequest(Request):
         try:
             super().__init__(message, *args, **kwargs)
         except (KeyError, ValueError, TypeError, AttributeError) as error:
-            # Celery ends the worker for a message that lacks what it expects, and prints the body of one it refuses.
-            message.body = b""
+            # Celery ends the worker for a message that lacks what it expects.
             raise InvalidTaskError(f"a message without what a task message has ({type(error).__name__})") from None
         header = read_header(self._request_dict.get(HEADER))
         self._request_dict[HEADER] = header
@@ -136,6 +152,7 @@ class FlightRequest(Request):
         super().on_accepted(pid, time_accepted)
         if not self.leases or self.function.cache.debug:
             return
+        deaths.watch(pid)
         try:
             renewer = renewer_of(self.function)
         except NoServer as error:
