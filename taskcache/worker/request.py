@@ -26,8 +26,8 @@ from taskcache.launchers.task import HEADER, read_header
 from taskcache.protocol import scripts
 from taskcache.protocol.entry import EntryKey, new_token
 from taskcache.protocol.flight import Errand, end, yield_back
-from taskcache.worker.delivery import refuse_message
 from taskcache.worker import deaths
+from taskcache.worker.delivery import refuse_message
 from taskcache.worker.leases import renewer_of
 
 # Who is told why a message ended: all of its calls, or those of them that have begun.
