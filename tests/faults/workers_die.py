@@ -7,11 +7,13 @@ import os
 import signal
 import time
 
-from tests.faults.scenario import ALL, BRIEF_LEASE_S, LEASE_S, Play, row
+from tests.faults.scenario import ALL, BRIEF_LEASE_S, LEASE_S, LONG_LEASE_S, Play, row
 from tests.faults.stage import LONG_S
 from tests.nodes.waiting import wait_until
 
 TAKEOVER_S = LEASE_S + 2
+# Less than the five seconds after which Celery looks at its pool again, whatever it has missed.
+AT_ONCE_S = 3.0
 
 
 def _kill_worker(play: Play, function: str) -> None:
@@ -71,17 +73,36 @@ def _kill_child(play: Play, function: str) -> None:
     "pool child SIGKILLed (out of memory), acks early",
     sees="ComputationLost, with the signal",
     words=("ComputationLost",),
-    within_s=10,
+    within_s=AT_ONCE_S,
+    lease_s=LONG_LEASE_S,
 )
 def child_killed(play: Play) -> None:
-    """The main process sees the child die and tells the flight; the lease is not waited out."""
+    """The main process sees the child die and tells the flight; the lease, of 30 s here, is not waited out."""
     _kill_child(play, "held")
 
 
-@row("pool child SIGKILLed, acks late and reject_on_worker_lost", at_most=2, at_least=2, within_s=10)
+@row(
+    "pool child SIGKILLed, acks late and reject_on_worker_lost",
+    at_most=2,
+    at_least=2,
+    within_s=AT_ONCE_S,
+    lease_s=LONG_LEASE_S,
+)
 def child_killed_requeued(play: Play) -> None:
     """The main process gives the flight back with the message, and the redelivery claims it at once."""
     _kill_child(play, "held_requeued")
+
+
+@row(
+    "pool child SIGKILLed, acks late without reject_on_worker_lost",
+    sees="ComputationLost, with the signal",
+    words=("ComputationLost",),
+    within_s=AT_ONCE_S,
+    lease_s=LONG_LEASE_S,
+)
+def child_killed_late(play: Play) -> None:
+    """The message is acknowledged as failed, and those who wait are told at once."""
+    _kill_child(play, "held_late")
 
 
 @row("worker SIGSTOPped past its lease, then continued", at_most=2, at_least=2, within_s=TAKEOVER_S, pools=ALL)
