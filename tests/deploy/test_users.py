@@ -130,9 +130,7 @@ def test_every_plain_command_of_the_library_is_allowed(server: GuardedValkey) ->
     """Whatever the library sends by name is in the list; a new command wants its arguments in ARGUMENTS above."""
     spoken = re.compile(r"(?:\bCall|execute_command)\(\s*\"([A-Z]+)\"")
     commands = {name for path in (ROOT / "taskcache").rglob("*.py") for name in spoken.findall(path.read_text())}
-    # `taskcache ping` does without it (tests/security/test_rights.py).
-    commands -= {"INFO"}
-    # `taskcache ping` shows what INFO tells where it may ask, and does without it.
+    # `taskcache ping` shows what INFO tells where it may ask, and does without it (tests/security/test_rights.py).
     commands -= {"INFO"}
 
     assert commands
@@ -195,7 +193,9 @@ def test_dangerous_commands_are_refused(server: GuardedValkey, user: str, comman
     assert expected == server.allows(user, *command)
 
 
-@pytest.mark.parametrize("key", ["session:1", "cached:1", "cache", "{other:1}:flight", "celery", "unacked"])
+@pytest.mark.parametrize(
+    "key", ["session:1", "cached:1", "cache", "{other:1}:flight", "{cache~fn:f}:flight", "celery", "unacked"]
+)
 def test_foreign_keys_are_refused_to_the_cache(taskcache_user: redis.Redis, key: str) -> None:
     """A cache reads and writes below its own name and nowhere else."""
     with pytest.raises(NoPermissionError):
