@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
+
+import redis
 
 from taskcache.codec.sealing import Codec
 from taskcache.launchers import serializer
@@ -12,6 +16,7 @@ from taskcache.launchers.serializer import SealedArguments
 from taskcache.launchers.task import HEADER
 from taskcache.protocol.entry import new_token
 from taskcache.settings import Settings
+from tests.nodes.waiting import wait_until
 
 EMBED: dict[str, Any] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
@@ -29,9 +34,14 @@ def with_pickle(pickled: bytes, *, mac: bytes = b"") -> bytes:
     return bytes(head) + mac + pickled
 
 
-def body(seal: bytes) -> bytes:
-    """The body of a message with these sealed arguments."""
-    return serializer.dumps([(SealedArguments(seal),), {}, EMBED])
+def body(*seals: bytes) -> bytes:
+    """The body of a message with these sealed arguments, of one call or of several."""
+    return serializer.dumps([tuple(map(SealedArguments, seals)), {}, EMBED])
+
+
+def seals_of(message: Message) -> list[bytes]:
+    """The sealed arguments in a message, those of each call."""
+    return [bytes(seal) for seal in serializer.loads(message.body)[0]]
 
 
 @dataclass
@@ -68,6 +78,15 @@ class Message:
         if self.header is not None:
             made[HEADER] = self.header
         return {name: value for name, value in made.items() if name not in self.without}
+
+    @classmethod
+    def caught(cls, client: redis.Redis, queue: str) -> Message:
+        """Take a message out of a queue, as whoever has the broker's password can."""
+        wait_until(lambda: client.llen(queue), f"a message in {queue}")
+        written: Any = client.rpop(queue)
+        found = json.loads(written)
+        headers = found["headers"]
+        return cls(headers["task"], base64.b64decode(found["body"]), headers.pop(HEADER), headers["id"], more=headers)
 
     def send(self, app: ModuleType, queue: str = "attacked") -> Message:
         with app.app.connection_for_write() as connection:
