@@ -10,10 +10,11 @@ from typing import Any
 
 import redis
 from celery import Celery
+from redis.asyncio import Redis as AsyncRedis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from taskcache import Cache, progress
+from taskcache import BoundCall, Cache, progress
 from tests.soak.words import LEASE_S, TAGS, TIMEOUT_S
 
 app: Any = Celery("soak", broker=os.environ["SOAK_BROKER"], backend=os.environ["SOAK_BACKEND"])
@@ -81,7 +82,9 @@ def retried(source: int) -> Value:
 
 @cache.cache_async(timeout=TIMEOUT_S, revoke_when_abandoned=True)
 async def slow(source: int) -> Value:
-    version = version_of(source)
+    # A client of its own: under gevent a coroutine has a hub of its own, and what another has opened breaks there.
+    async with AsyncRedis.from_url(os.environ["SOAK_TRUTH"], socket_timeout=30) as own:
+        version = int(await own.get(f"version:{source}") or 0)
     await asyncio.sleep(random.random() / 4)
     return [source, version]
 
@@ -103,5 +106,36 @@ async def here_async(source: int) -> Value:
     return [source, version]
 
 
-QUEUED: tuple[Any, ...] = (page, late, retried, slow, unstored)
-EVERY: tuple[Any, ...] = (*QUEUED, here, here_async)
+@cache.cache_async(timeout=TIMEOUT_S, batch=True)
+def together(calls: list[BoundCall]) -> list[Value | Failed]:
+    sources = [call.args[0] for call in calls]
+    time.sleep(random.random() / 20)
+    return [
+        Failed(source, version_of(source)) if random.random() < 0.02 else [source, version_of(source)]
+        for source in sources
+    ]
+
+
+@cache.cache_async(timeout=TIMEOUT_S, near=2, tags=lambda source: (tag_of(source),))
+def shelf(source: int) -> Value:
+    return _read(source)
+
+
+@cache.cached(timeout=TIMEOUT_S, near=True)
+def near(source: int) -> Value:
+    return _read(source)
+
+
+@cache.cached(timeout=TIMEOUT_S, near=True)
+async def near_async(source: int) -> Value:
+    version = version_of(source)
+    await asyncio.sleep(random.random() / 20)
+    return [source, version]
+
+
+QUEUED: tuple[Any, ...] = (page, late, retried, slow, unstored, together, shelf)
+HERE: tuple[Any, ...] = (here, near)
+IN_LOOP: tuple[Any, ...] = (here_async, near_async)
+EVERY: tuple[Any, ...] = (*QUEUED, *HERE, *IN_LOOP)
+TAGGED = (page, shelf, here_async)
+NEAR = (shelf, near, near_async)

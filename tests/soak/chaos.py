@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import threading
 import time
 from collections import Counter
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 # A pause may be longer than a lease: what wakes up then is a zombie.
 LONGEST_PAUSE_S = 4.0
+LONGEST_AWAY_S = 2.0
 
 
 class Chaos(threading.Thread):
@@ -39,6 +41,9 @@ class Chaos(threading.Thread):
             (2, self.drop_wakeups),
             (2, self.pause_server),
             (1, self.restart_broker),
+            (1, self.lose_broker),
+            (1, self.kill_cache),
+            (1, self.lose_cache),
             (1, self.empty_cache),
         )
 
@@ -105,6 +110,25 @@ class Chaos(threading.Thread):
 
     def restart_broker(self) -> None:
         self.stage.broker.restart(keep_data=True)
+
+    def lose_broker(self) -> None:
+        """With every message that nobody had begun; waiters see an empty queue and send them again."""
+        self.stage.broker.restart(keep_data=False)
+
+    def kill_cache(self) -> None:
+        """It comes back with all it had acknowledged, which an invalidation that has returned is part of."""
+        self._bring_cache_back(keep_data=True)
+
+    def lose_cache(self) -> None:
+        self._bring_cache_back(keep_data=False)
+
+    def _bring_cache_back(self, *, keep_data: bool) -> None:
+        cache = self.stage.cache
+        cache.kill()
+        if not keep_data:
+            shutil.rmtree(cache.folder / "appendonlydir")
+        time.sleep(self.draw.uniform(0, LONGEST_AWAY_S))
+        cache.start()
 
     def empty_cache(self) -> None:
         self.stage.cache.empty()

@@ -26,7 +26,8 @@ import psutil
 
 from taskcache import NotReady, gather
 from taskcache.errors import TaskCacheError
-from tests.soak.app import EVERY, QUEUED, Failed, Value, cache, here_async, page, tag_of, truth
+from taskcache.near.tracking import TRUST_S
+from tests.soak.app import EVERY, HERE, IN_LOOP, NEAR, QUEUED, TAGGED, Failed, Value, cache, tag_of, truth
 from tests.soak.words import BOUND_S, CLIENTS, LONG_S, SOURCES
 
 CACHE_PORT, BROKER_PORT, TRUTH_PORT = (
@@ -34,6 +35,8 @@ CACHE_PORT, BROKER_PORT, TRUTH_PORT = (
 )
 THREADS = 4
 COROUTINES = 16
+# After its last call: keeper and renewer end when they have been idle for 10 s, which a busy machine makes more.
+IDLE_S = 20.0
 
 
 class Client:
@@ -82,9 +85,15 @@ class Client:
                 told = "".join(traceback.format_exception(error))[-3000:]
                 self.say(violation=f"untyped error: {what} ended with {error!r}", trace=told)
 
-    def floor(self, source: int) -> int:
-        """The version that every call which begins now has to see."""
-        return int(truth.get(f"floor:{source}") or 0)
+    def floor(self, function: Any, source: int) -> int:
+        """
+        The version that every call of this function which begins now has to see.
+
+        What is kept near may be as old as its connection is trusted, except after invalidations of this very process.
+        """
+        lag_s = TRUST_S if function in NEAR and source not in self.own else 0.0
+        found: Any = truth.zrevrangebyscore(f"floors:{source}", time.monotonic() - lag_s, "-inf", start=0, num=1)
+        return int(found[0]) if found else 0
 
     def check(self, what: str, source: int, floor: int, value: Value) -> None:
         if value[0] != source:
@@ -99,8 +108,8 @@ class Client:
     # -- what is done in threads
 
     def read(self) -> None:
-        function, source = self.draw.choice(EVERY[:-1]), self.draw.randrange(SOURCES)
-        floor = self.floor(source)
+        function, source = self.draw.choice((*QUEUED, *HERE)), self.draw.randrange(SOURCES)
+        floor = self.floor(function, source)
         number = self.begin(function.__name__)
         try:
             value = function(source)
@@ -123,23 +132,27 @@ class Client:
             self.ended(number, None)
 
     def many(self) -> None:
-        sources = self.draw.sample(range(SOURCES), 5)
-        floors = [self.floor(source) for source in sources]
+        function, sources = self.draw.choice((*QUEUED, *HERE)), self.draw.sample(range(SOURCES), 5)
+        floors = [self.floor(function, source) for source in sources]
+        how = self.draw.choice(("map", "chunk", "gather")) if function in QUEUED else "map"
 
         def act() -> None:
-            results = page.map(sources) if self.draw.random() < 0.5 else gather([page(each) for each in sources])
+            if how == "gather":
+                results = gather([function(each) for each in sources])
+            else:
+                results = function.map(sources, chunk=self.draw.randrange(2, 5) if how == "chunk" else None)
             for source, floor, value in zip(sources, floors, results(timeout=BOUND_S), strict=True):
-                self.check("many", source, floor, value)
+                self.check(f"{how} of {function.__name__}", source, floor, value)
 
-        self._judged("many", act)
+        self._judged(f"many, {how}", act)
 
     def by_id(self) -> None:
-        source = self.draw.randrange(SOURCES)
-        floor = self.floor(source)
+        function, source = self.draw.choice(QUEUED), self.draw.randrange(SOURCES)
+        floor = self.floor(function, source)
 
         def act() -> None:
-            result = self.draw.choice(QUEUED)(source)
-            self.check("by id", source, floor, cache.result(result.id)(timeout=BOUND_S))
+            result = function(source)
+            self.check(f"{function.__name__} by id", source, floor, cache.result(result.id)(timeout=BOUND_S))
 
         self._judged("by id", act)
 
@@ -169,11 +182,12 @@ class Client:
                     function.put([source, version], source)
                 elif how == "all":
                     function.bust_all()
-                elif how == "bust" or function not in (page, here_async):
+                elif how == "bust" or function not in TAGGED:
                     function.bust(source)
             if how == "tag":
                 cache.invalidate(tag_of(source))
-            truth.set(f"floor:{source}", version)
+            # One clock for all processes of this machine.
+            truth.zadd(f"floors:{source}", {str(version): time.monotonic()})
 
         self._judged("write", act)
 
@@ -185,8 +199,8 @@ class Client:
     # -- what is done in coroutines
 
     async def await_one(self) -> None:
-        function, source = self.draw.choice((*QUEUED, here_async)), self.draw.randrange(SOURCES)
-        floor = await asyncio.to_thread(self.floor, source)
+        function, source = self.draw.choice((*QUEUED, *IN_LOOP)), self.draw.randrange(SOURCES)
+        floor = await asyncio.to_thread(self.floor, function, source)
         number = self.begin(f"await {function.__name__}")
         try:
             if function in QUEUED:
@@ -206,7 +220,7 @@ class Client:
     async def await_and_leave(self) -> None:
         """A coroutine that is cancelled while it waits."""
         source = self.draw.randrange(SOURCES)
-        task = asyncio.ensure_future(here_async(source))
+        task = asyncio.ensure_future(self.draw.choice(IN_LOOP)(source))
         await asyncio.wait([task], timeout=self.draw.random() / 20)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -277,12 +291,16 @@ def main() -> None:
         time.sleep(0.1)
     during = client.resources()
     cache.close()
-    # The inbox closes its connection in its own thread.
-    ends = time.monotonic() + 10
-    while client.resources()["connections"]["cache"] and time.monotonic() < ends:
+    ends = time.monotonic() + IDLE_S
+    while holds_something(after := client.resources()) and time.monotonic() < ends:
         time.sleep(0.1)
     client.say(counts=dict(client.counts), slowest=client.slowest, before=before, during=during)
-    client.say(after=client.resources(), waits=waits)
+    client.say(after=after, waits=waits)
+
+
+def holds_something(seen: dict[str, Any]) -> bool:
+    """Whether a connection or a thread of the cache is left: each thread closes its own connection."""
+    return bool(seen["connections"]["cache"]) or any(name.startswith("taskcache-") for name in seen["threads"])
 
 
 if __name__ == "__main__":

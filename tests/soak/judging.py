@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from taskcache.protocol.flight import STAMP_MARGIN_MS
 from taskcache.settings import Settings
 from tests.nodes.waiting import wait_until
+from tests.soak.footprint import Footprint
 from tests.soak.words import TIMEOUT_S
 
 if TYPE_CHECKING:
@@ -22,13 +23,16 @@ _LONGEST_MS = (
     (re.compile(rb"^soak:"), TIMEOUT_S * 1000),
 )
 # One of each in a process, however much it waits for and whatever broke; Celery and asyncio have some of their own.
-_ONE_EACH = ("taskcache-inbox", "taskcache-keeper", "taskcache-renewer")
+_OURS = "taskcache-"
 # While it works: 4 threads or 16 coroutines, one line each at most, with inbox, keeper, renewer and one for its loop.
 _CONNECTIONS = 24
 # Loops, pipes and files of the interpreter; sockets are counted apart.
 _FILES = 24
 # Connections of a worker's processes to the cache: a pool and a renewer for main and for each of three children.
 _WORKER_CONNECTIONS = 4 * 16
+# What the load itself makes a process of a worker keep, once: threads of pools, connections, loops.
+_MORE_THREADS = 16
+_MORE_FILES = 32
 
 
 class Leftovers:
@@ -81,16 +85,17 @@ class Leftovers:
         self.left.update({name: str(count) for name, count in most.items()})
 
     def _judge(self, who: str, when: str, seen: dict[str, Any]) -> None:
-        many = {name: seen["threads"][name] for name in _ONE_EACH if seen["threads"].get(name, 0) > 1}
+        most = 1 if when == "during" else 0
+        many = {name: count for name, count in seen["threads"].items() if name.startswith(_OURS) and count > most}
         if many:
-            self.violations.append(f"leaked threads: {who} has {many}")
+            self.violations.append(f"leaked threads: {who} has {many} {when} its work")
         if seen["connections"]["cache"] > (_CONNECTIONS if when == "during" else 0):
             self.violations.append(f"leaked connections: {who} has {seen['connections']} {when} its work")
         if seen["others"] > _FILES:
             self.violations.append(f"leaked files: {who} has {seen['others']} open {when} its work")
 
     def _workers(self) -> None:
-        for worker in self.stage.workers:
+        for worker, before in zip(self.stage.workers, self.stage.before, strict=True):
             try:
                 worker.wait_ready(60)
             except AssertionError:
@@ -107,6 +112,10 @@ class Leftovers:
             except AssertionError:
                 children = len(worker.pool_processes())
                 self.violations.append(f"{worker!r} has {children} pool processes instead of {expected}")
+            after = Footprint.of(worker)
+            self.left[f"threads and files of {worker.pool}, before and after"] = f"{before}, {after}"
+            if after.threads > before.threads + _MORE_THREADS or after.files > before.files + _MORE_FILES:
+                self.violations.append(f"leaked threads or files: {worker!r} had {before}, and has {after} at rest")
 
     def _connections(self) -> None:
         with self.stage.cache.client() as client:

@@ -9,20 +9,25 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from tests.nodes.process import is_alive
 from tests.nodes.server import ValkeyNode
 from tests.nodes.workers import Pool, WorkerNode
 from tests.soak.chaos import Chaos
 from tests.soak.client_process import ClientProcess
+from tests.soak.footprint import Footprint
 from tests.soak.judging import Leftovers
 from tests.soak.words import APP, BOUND_S, CLIENTS, SECRET
 
-POOLS: tuple[Pool, ...] = ("prefork", "threads", "prefork", "threads")
+POOLS: tuple[Pool, ...] = ("prefork", "threads", "gevent", "solo")
+# Each write is in the file before it is acknowledged, so that a server killed with SIGKILL has forgotten nothing.
+DURABLE = ("appendonly yes", "appendfsync no", "auto-aof-rewrite-percentage 0")
 
 
 @dataclass
@@ -63,7 +68,7 @@ class Stage:
         self._draw = random.Random(f"clients {seed}")
         self.folder = Path(tempfile.mkdtemp(prefix="taskcache-soak-"))
         self._stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
-        self.cache = self._stack.enter_context(ValkeyNode())
+        self.cache = self._stack.enter_context(ValkeyNode(config=DURABLE))
         self.broker = self._stack.enter_context(ValkeyNode())
         self.calm = self._stack.enter_context(ValkeyNode())
         self.env = {
@@ -72,9 +77,12 @@ class Stage:
             "SOAK_BACKEND": self.calm.url(1),
             "SOAK_TRUTH": self.calm.url(),
             "SOAK_SECRET": SECRET,
+            "SOAK_FOLDER": str(self.folder),
         }
         self.workers = [WorkerNode(APP, pool=pool, concurrency=3, env=self.env) for pool in POOLS]
         self.clients: list[ClientProcess] = []
+        # What each worker has before its first task.
+        self.before: list[Footprint] = []
 
     def __enter__(self) -> Stage:
         for worker in self.workers:
@@ -82,6 +90,7 @@ class Stage:
             worker.start(wait=False)
         for worker in self.workers:
             worker.wait_ready(90)
+            self.before.append(Footprint.of(worker))
         for number in range(CLIENTS):
             self.clients.append(self._client(number))
         return self
@@ -137,8 +146,12 @@ class Stage:
         """No more faults: every call ends, and every client tells what is left in it."""
         for client in self.clients:
             client.stop()
+        end = time.monotonic() + BOUND_S + 40
+        while any(client.session.is_running for client in self.clients) and time.monotonic() < end:
+            time.sleep(0.2)
+            self._supervise(report)
         for client in self.clients:
-            if not client.has_ended_within(BOUND_S + 40):
+            if client.session.is_running:
                 where = client.stacks()
                 report.violations.append(f"lost wait: client {client.number} did not come to its end\n{where}")
                 client.kill()
@@ -165,9 +178,19 @@ def soak(seconds: float, seed: int) -> Report:
     """One whole soak, from nothing to nothing."""
     with Stage(seed) as stage:
         report = stage.soak(seconds)
-        sessions = [client.session for client in stage.clients]
-    left = [member.pid for session in sessions for member in session.members() if is_alive(member)]
+    left = survivors(stage.folder)
     if left:
         report.violations.append(f"left processes: {left}")
     report.left["processes"] = str(len(left))
     return report
+
+
+def survivors(folder: Path) -> list[str]:
+    """Every process that any client or worker of the soak in `folder` has been or has started, and that lives."""
+    found = []
+    for process in psutil.process_iter():
+        # Those of others end while we look, or are none of our business.
+        with suppress(psutil.Error):
+            if process.environ().get("SOAK_FOLDER") == str(folder) and is_alive(process):
+                found.append(f"{process.pid}: {' '.join(process.cmdline())}")
+    return found
