@@ -140,22 +140,28 @@ def note_degraded(function: Callee, error: NoServer) -> None:
     events.warn_once(f"degraded {error}", "taskcache: %s; calls are computed without the cache meanwhile", error)
 
 
-@contextmanager
-def attempting(
-    function: Callee,
-    station: Station,
-    invocation: Invocation,
-    began: Lead | Claim,
-    owner: str,
-    token: str = "",
-    is_wanted: Callable[[], bool] | None = None,
-) -> Iterator[Attempt]:
-    """An attempt at a flight that we lead or have claimed; its lease is kept alive from here while it is wanted."""
-    errand = invocation.errand(station, owner)
-    token = began.token if isinstance(began, Lead) else token
-    lease = station.renewer.hold(Lease(errand.key, token, owner, held=True, is_wanted=is_wanted))
-    try:
-        yield Attempt(
+class attempting:  # noqa: N801 - used like a function, as those of contextlib
+    """
+    An attempt at a flight that we lead or have claimed; its lease is kept alive from here while it is wanted.
+
+    Not made by contextlib, which raises an error of its own in the place of one that is a frozen dataclass.
+    """
+
+    def __init__(
+        self,
+        function: Callee,
+        station: Station,
+        invocation: Invocation,
+        began: Lead | Claim,
+        owner: str,
+        token: str = "",
+        is_wanted: Callable[[], bool] | None = None,
+    ) -> None:
+        self._renewer = station.renewer
+        errand = invocation.errand(station, owner)
+        token = began.token if isinstance(began, Lead) else token
+        self._lease = Lease(errand.key, token, owner, held=True, is_wanted=is_wanted)
+        self._attempt = Attempt(
             invocation,
             function.options,
             errand,
@@ -164,11 +170,20 @@ def attempting(
             stamps=began.stamps,
             now_ms=began.now_ms,
             run=lambda steps: blocking.run(steps, station.server),
-            lease=lease,
+            lease=self._lease,
         )
-    finally:
+
+    def __enter__(self) -> Attempt:
+        try:
+            self._renewer.hold(self._lease)
+        except BaseException:
+            self._renewer.drop(self._lease)
+            raise
+        return self._attempt
+
+    def __exit__(self, *error: object) -> None:
         # Whatever has come between, a second Ctrl-C too: a lease that nobody drops is renewed for ever.
-        station.renewer.drop(lease)
+        self._renewer.drop(self._lease)
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -114,11 +113,15 @@ def ancestors() -> frozenset[str]:
     return _current.get().ancestors
 
 
-@contextmanager
-def computing(computation: Computation) -> Iterator[Computation]:
-    """Make `computation` the current one."""
-    entered = _current.set(computation)
-    try:
-        yield computation
-    finally:
-        _current.reset(entered)
+class computing:  # noqa: N801 - used like a function, as those of contextlib
+    """Make `computation` the current one. Not by contextlib, which cannot pass on an error that is a frozen dataclass."""
+
+    def __init__(self, computation: Computation) -> None:
+        self._computation = computation
+
+    def __enter__(self) -> Computation:
+        self._entered = _current.set(self._computation)
+        return self._computation
+
+    def __exit__(self, *error: object) -> None:
+        _current.reset(self._entered)

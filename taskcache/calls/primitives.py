@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
@@ -21,6 +21,8 @@ from taskcache.settings import PERSIST
 
 R = TypeVar("R")
 MISSING: Any = object()
+# The key of an entry as the user knows it, its Redis key, and its bytes.
+Unopened = tuple[str, bytes, bytes]
 
 
 class Entry(Struct, Generic[R], frozen=True):
@@ -139,16 +141,54 @@ class Plain(Struct, frozen=True):
         self, keys: Sequence[str], redis_keys: Sequence[bytes], entries: Sequence[bytes | None]
     ) -> Steps[dict[str, Any]]:
         """The values of entries that a read which began after the call began has found."""
-        # Nearly all of them: there is no stamp to compare, so only the payload is looked at.
+        found: dict[str, Any] = {}
+        left = self.open_page(found, keys, redis_keys, entries)
+        if left:
+            yield from self.open_rest(found, left)
+            return {key: found[key] for key in keys if key in found}
+        return found
+
+    def from_pages(
+        self,
+        keys: Sequence[str],
+        read: Callable[[Sequence[bytes]], Iterator[tuple[slice, Sequence[bytes | None]]]],
+        run: Callable[[Steps[None]], None],
+    ) -> dict[str, Any]:
+        """The values that are there, each page of which is opened while the next ones are on their way."""
+        redis_keys = self.redis_keys(keys)
+        found: dict[str, Any] = {}
+        left: list[Unopened] = []
+        for place, page in read(redis_keys):
+            left += self.open_page(found, keys[place], redis_keys[place], page)
+        if left:
+            run(self.open_rest(found, left))
+            return {key: found[key] for key in keys if key in found}
+        return found
+
+    def open_page(
+        self,
+        found: dict[str, Any],
+        keys: Sequence[str],
+        redis_keys: Sequence[bytes],
+        entries: Sequence[bytes | None],
+    ) -> list[Unopened]:
+        """Add the values of entries that have no stamp to compare, as nearly all; gives back what needs a closer look."""
         bare = self.codec.open_bare(entries)
         if bare is not None:
-            return dict(zip(keys, bare, strict=True))
+            found.update(zip(keys, bare, strict=True))
+            return []
         values = self.codec.open_plain(redis_keys, entries)
-        found = {key: value for key, value in zip(keys, values, strict=True) if value is not UNOPENED}
+        found.update((key, value) for key, value in zip(keys, values, strict=True) if value is not UNOPENED)
+        return [
+            (key, redis_key, entry)
+            for key, redis_key, entry, value in zip(keys, redis_keys, entries, values, strict=True)
+            if value is UNOPENED and entry is not None
+        ]
+
+    def open_rest(self, found: dict[str, Any], left: Sequence[Unopened]) -> Steps[None]:
+        """Add what `open_page` gave back and is valid, after one read of all stamps."""
         stamped: list[tuple[str, bytes, Envelope, tuple[bytes, ...]]] = []
-        for key, redis_key, entry in zip(keys, redis_keys, entries, strict=True):
-            if entry is None or key in found:
-                continue
+        for key, redis_key, entry in left:
             envelope = self._unpack(key, entry)
             if isinstance(envelope, int):
                 found[key] = envelope
@@ -162,7 +202,6 @@ class Plain(Struct, frozen=True):
             for key, redis_key, envelope, stamp_names in stamped:
                 if judge(envelope, [current[name] for name in stamp_names]) is Verdict.FRESH:
                     self._open(found, key, redis_key, envelope)
-        return {key: found[key] for key in keys if key in found}
 
     def _unpack(self, key: str, entry: bytes) -> Envelope | int | None:
         counter = counter_of(entry)

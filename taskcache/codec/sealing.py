@@ -174,13 +174,13 @@ class Codec:
 
     def open_bare(self, entries: Sequence[Any]) -> list[Any] | None:
         """What `open_plain` reads, quicker, when all are the commonest: unsigned, not compressed; None when one is not."""
-        if self._signer is not None:
+        if self._signer is not None or None in entries:
             return None
         plain, magic, version, decode = _NOBODYS[0], MAGIC, VERSION, typed.decode_bare
         try:
-            # A copy of the payload is quicker than a view of it; two numbers are compared in half the time of two slices.
+            # Two numbers are compared in half the time of two slices.
             values = [
-                decode(entry[HEADER_BYTES:])
+                decode(entry[HEADER_BYTES:] if len(entry) < _SMALL_BYTES else memoryview(entry)[HEADER_BYTES:])
                 for entry in entries
                 if entry[FLAGS_AT:CREATED_AT] == plain and entry[0] == magic and entry[1] == version
             ]

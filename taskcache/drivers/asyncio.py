@@ -11,13 +11,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from copy import copy
+from itertools import chain
 from typing import Any, Final, TypeVar
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError
 
 from taskcache.drivers import hubs
-from taskcache.drivers.commands import as_command, joined, node_of, packed, parted, unlinks
+from taskcache.drivers.commands import as_command, joined, loading, node_of, packed, parted, unlinks
 from taskcache.drivers.keeper import Keeper
 from taskcache.drivers.line import Line, open_line
 from taskcache.drivers.topology import FAILURES, Server
@@ -85,9 +86,9 @@ class AsyncServer:
             return False
         try:
             while done is None:
-                # Sent without a pause between them: what others ask on this line comes before or after.
-                parts = self._server.stores.commands(entries, ttl_ms)
-                sent = [line.send(command) for part in parts for command in part]
+                # Made before the first is sent: what is raised meanwhile must not leave others of this line in a transaction.
+                commands = [*chain.from_iterable(self._server.stores.commands(entries, ttl_ms))]
+                sent = line.send_all(commands)
                 done = self._server.stores.are_done(await asyncio.gather(*sent, return_exceptions=True))
             return done
         finally:
@@ -170,7 +171,7 @@ class Link:
             return await reply
         except NoScriptError:
             line = await self._open()
-            await line.send(packed(Call("SCRIPT", (), ("LOAD", SCRIPTS[call.name].text))))
+            await line.send(packed(loading(call)))
         except RedisConnectionError:
             # The server closed an idle connection, or restarted: once more, unless the command must not run twice.
             if call.name == "INCRBY":

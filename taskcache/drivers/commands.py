@@ -28,6 +28,11 @@ def as_command(call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return (call.name, *call.keys, *call.args), {"get": True} if call.name == "SET" else {}
 
 
+def loading(call: Call) -> Call:
+    """What a server is asked that does not know the script of this call; never EVAL, which hosted servers and our ACL refuse."""
+    return Call("SCRIPT", (), ("LOAD", SCRIPTS[call.name].text))
+
+
 def parted(calls: Sequence[Call]) -> list[Call]:
     """What a Cluster is asked: the keys of one MGET live in different slots there, and a pipeline goes to each node once."""
     parts: list[Call] = []

@@ -347,14 +347,13 @@ class Keeper:
                 del self._watches[watching.token]
             followers, watching.followers = watching.followers, []
             watching.ended = True
-        hearers, launcher = [heard for heard, _ in followers], watching.launcher
-        if isinstance(ending, bytes) and launcher is not None:
-            hearers.append(lambda _: launcher.note_served(watching.token))
-        for hear in hearers:
+        for heard, _ in followers:
             try:
-                hear(ending)
+                heard(ending)
             except BaseException:  # noqa: BLE001 - one who cannot hear any more must not keep it from the others
                 logger.exception("taskcache: a waiter could not be told")
+        if isinstance(ending, bytes) and watching.launcher is not None:
+            watching.launcher.note_served(watching.token)
 
     def _answer(self, owner: Watch | Pending, order: Order, reply: Any) -> None:
         """Bring the answer of a slow step back to the thread, unless the steps went on without it."""

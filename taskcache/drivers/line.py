@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, Final
 
 import hiredis
@@ -58,6 +59,19 @@ class Line(asyncio.Protocol):
         if self._deadline is None:
             self._watch(self._heard)
         return reply
+
+    def send_all(self, commands: Sequence[bytes]) -> list[asyncio.Future[Any]]:
+        """Send the commands of a transaction, with nobody else's between them; interrupted, it takes the line with it."""
+        replies: list[asyncio.Future[Any]] = []
+        try:
+            for command in commands:
+                replies.append(self.send(command))
+            return replies
+        except BaseException:
+            for reply in replies:
+                reply.cancel()  # nobody will look at it
+            self._break(RedisConnectionError("a transaction was interrupted"))
+            raise
 
     def _flush(self) -> None:
         unsent, self._unsent = self._unsent, []
@@ -120,11 +134,12 @@ class Line(asyncio.Protocol):
             self._deadline.cancel()
             self._deadline = None
         self._transport.abort()
+        # It would take itself for open otherwise, and warn when it goes.
+        self._connection._reader = self._connection._writer = None
 
     async def close(self) -> None:
         """Close the connection; whoever still waits is told."""
         self._break(RedisConnectionError("the connection was closed"))
-        self._connection._reader = self._connection._writer = None
         # The transport closes at the next turn of the loop.
         await asyncio.sleep(0)
 

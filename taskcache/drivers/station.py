@@ -127,7 +127,8 @@ class Station:
             self.check()
         except Broken:
             pass
-        yield slice(count, None), self._read_by_call(keys[count:])
+        if count < len(keys):
+            yield slice(count, None), self._read_by_call(keys[count:])
 
     def _read_by_call(self, keys: Sequence[bytes]) -> list[bytes | None]:
         with self.watched():

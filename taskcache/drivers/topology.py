@@ -33,7 +33,17 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
-from taskcache.drivers.commands import as_command, by_node, joined, node_of, packed, parted, scan_reply, unlinks
+from taskcache.drivers.commands import (
+    as_command,
+    by_node,
+    joined,
+    loading,
+    node_of,
+    packed,
+    parted,
+    scan_reply,
+    unlinks,
+)
 from taskcache.drivers.stores import Stores
 from taskcache.drivers.subscription import ByHand, ByRedisPy, Subscription
 from taskcache.drivers.wire import SILENT, Broken, wire_to
@@ -60,7 +70,7 @@ _HARMLESS: Final = frozenset(
 )
 # What our own wire carries: it can be carried out twice, and its reply needs no redis-py to be made sense of.
 _BY_WIRE: Final = frozenset(
-    (*SCRIPTS, "MGET", "GET", "SET", "DEL", "UNLINK", "PTTL", "PEXPIRE", "PERSIST", "TIME", "HMGET", "PING")
+    (*SCRIPTS, "SCRIPT", "MGET", "GET", "SET", "DEL", "UNLINK", "PTTL", "PEXPIRE", "PERSIST", "TIME", "HMGET", "PING")
 )
 
 
@@ -189,7 +199,10 @@ class Server:
 
     def _again(self, call: Call, reply: Any) -> Any:
         if isinstance(reply, NoScriptError):
-            return self._run(call)
+            replies = self._by_wire((loading(call), call))
+            if replies is None:
+                return self._run(call)
+            reply = replies[1]
         if isinstance(reply, Exception):
             raise reply
         return reply
@@ -202,7 +215,6 @@ class Server:
         try:
             return self.client.execute_command(*command, **options)
         except NoScriptError:
-            # Never EVAL: some hosted servers and our own ACL refuse it.
             self.client.script_load(SCRIPTS[call.name].text)
             return self.client.execute_command(*command, **options)
 

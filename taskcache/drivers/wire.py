@@ -2,8 +2,8 @@
 
 redis-py spends three quarters of a GET in its pool, its retries and its callbacks (docs/benchmarks.md). Here a connection
 is borrowed from a private pool with the client's own settings, kept in a deque that costs 0.1 µs to use, and given back
-every second, so that rotated credentials and maintenance reach it. Whatever is unusual is left to redis-py: the reads are
-idempotent, so the connection is dropped and the read is made again.
+every second, so that rotated credentials and maintenance reach it. Scripts and batches go the same way. Whatever is
+unusual is left to redis-py: all that is sent here may be done twice, so the connection is dropped and it is asked again.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import os
 import signal
 import socket
 import struct
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import hiredis
@@ -23,7 +24,7 @@ from redis._parsers.base import BaseParser
 from redis.backoff import NoBackoff
 from redis.connection import BlockingConnectionPool, ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import InvalidResponse, RedisError
+from redis.exceptions import InvalidResponse, MaxConnectionsError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
@@ -40,6 +41,8 @@ _NOTHING: Final = object()
 _UNASKED: Final = hiredis.PushNotification
 # How long a connection is kept from the pool.
 LEASE_S: Final = 1.0
+# How long a thread waits for a connection when all that there may be are in use, before it asks redis-py for one.
+QUEUE_S: Final = 5.0
 # Many keys are asked for in pages, some of them ahead: while the server looks for one, another is packed or opened here.
 # Small enough that a thousand are several pages, large enough that a page is worth its two system calls.
 PAGE: Final = 250
@@ -98,6 +101,8 @@ class Wire:
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
         self._free: deque[Borrowed] = deque()
+        self._queue = threading.Condition()
+        self._queued = self._calls = 0
 
     def mget(self, packed: bytes, count: int) -> list[Any]:
         """
@@ -146,7 +151,7 @@ class Wire:
         except BaseException:
             self._drop(borrowed)
             raise
-        self._free.append(borrowed)
+        self._give_back(borrowed)
         return replies
 
     @contextmanager
@@ -158,26 +163,69 @@ class Wire:
         except BaseException:
             self._drop(borrowed)
             raise
-        self._free.append(borrowed)
+        self._give_back(borrowed)
 
     def _borrow(self) -> Borrowed:
         try:
             borrowed = self._free.pop()
         except IndexError:
-            return Borrowed(self._pool)
+            return self._made()
         if borrowed.until >= time.monotonic():
             return borrowed
         self._pool.release(borrowed.connection)
-        return Borrowed(self._pool)
+        return self._made()
+
+    def _made(self) -> Borrowed:
+        try:
+            return Borrowed(self._pool)
+        except MaxConnectionsError:
+            return self._queued_for()
+
+    def _queued_for(self) -> Borrowed:
+        """A connection that another thread gives back or loses; raises MaxConnectionsError when none does."""
+        until = time.monotonic() + QUEUE_S
+        # First: who gives one back from here on calls the next.
+        self._queue_up(1)
+        try:
+            while True:
+                calls = self._calls
+                with suppress(IndexError):
+                    return self._free.pop()
+                try:
+                    return Borrowed(self._pool)
+                except MaxConnectionsError:
+                    with self._queue:
+                        if calls == self._calls and not self._queue.wait(until - time.monotonic()):
+                            raise
+        finally:
+            self._queue_up(-1)
+
+    def _queue_up(self, count: int) -> None:
+        with self._queue:
+            self._queued += count
+
+    def _give_back(self, borrowed: Borrowed) -> None:
+        self._free.append(borrowed)
+        if self._queued:
+            self._call_next()
 
     def _drop(self, borrowed: Borrowed) -> None:
         # Also for an interrupt: a reply that nobody has read must not become the next caller's.
         borrowed.connection.disconnect()
         self._pool.release(borrowed.connection)
+        if self._queued:
+            self._call_next()
+
+    def _call_next(self) -> None:
+        with self._queue:
+            self._calls += 1
+            self._queue.notify()
 
     def after_fork(self) -> None:
         """Forget the parent's connections; the pool notices the fork by itself."""
         self._free.clear()
+        self._queue = threading.Condition()
+        self._queued = self._calls = 0
 
     def close(self) -> None:
         """Close what is not in use."""
@@ -308,7 +356,9 @@ def wire_to(client: Any) -> Wire | None:
     assert pool is not None
     # Without second tries: whatever breaks here, redis-py tries again in its own way.
     settings = {**pool.connection_kwargs, "retry": Retry(NoBackoff(), 0)}
-    return Wire(ConnectionPool(connection_class=pool.connection_class, **settings))
+    return Wire(
+        ConnectionPool(connection_class=pool.connection_class, max_connections=pool.max_connections, **settings)
+    )
 
 
 def pack(*words: bytes) -> bytes:

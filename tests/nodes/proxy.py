@@ -151,7 +151,8 @@ class FaultProxy:
                 chunk = chunk[:rest]
             writer.write(chunk)
             await writer.drain()
-            if self.truncate_after == 0:
+            # Not for what was set meanwhile: this answer went before it.
+            if rest is not None and self.truncate_after == 0:
                 return
 
     async def _hold(self) -> None:

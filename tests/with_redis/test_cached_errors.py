@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 
@@ -182,6 +184,44 @@ def test_a_lease_is_dropped_whatever_happens_while_its_end_is_told(
         f()
 
     assert {} == cache.station.renewer._leases
+
+
+def test_a_lease_is_dropped_that_was_interrupted_while_it_began(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C between the lease and the body: others wait until it lapses, and no longer."""
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    f = cache.cached(name="f")(lambda: 1)
+    monkeypatch.setattr(cache.station.renewer._wanted, "set", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        f()
+
+    assert {} == cache.station.renewer._leases
+
+
+@dataclass(frozen=True)
+class Frozen(Exception):
+    """An error that contextlib cannot pass on before Python 3.12: it sets an attribute of it."""
+
+    reason: str
+
+
+async def test_an_error_that_is_a_frozen_dataclass_is_passed_on(cache: Cache) -> None:
+    """As it is, from a function and from a coroutine."""
+
+    @cache.cached()
+    def f() -> None:
+        raise Frozen("no")
+
+    @cache.cached()
+    async def g() -> None:
+        raise Frozen("no")
+
+    with pytest.raises(Frozen):
+        f()
+    with pytest.raises(Frozen):
+        await g()
 
 
 def test_a_soft_time_limit_ends_all_calls_of_a_batch(cache: Cache, counter: Counter) -> None:

@@ -11,7 +11,8 @@ import pytest
 import redis
 
 from taskcache import FOREVER, Cache
-from taskcache.drivers.wire import PAGE
+from taskcache.drivers.line import Line
+from taskcache.drivers.wire import PAGE, Unusual
 from taskcache.protocol.entry import flights_of
 from tests.nodes.server import ValkeyNode
 
@@ -87,6 +88,40 @@ def test_many_are_stored_in_one_transaction(cache: Cache, client: redis.Redis) -
     assert all(0 < client.pttl(cache.make_key(key)) <= 60_000 for key in values)
 
 
+def test_something_unasked_behind_the_last_page_costs_no_value(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection with it is not used again; there is nothing left that redis-py could be asked for."""
+
+    def refuse(reader: object) -> None:
+        raise Unusual("a push")
+
+    values = {str(number): number / 2 for number in range(PAGE + 1)}
+    cache.set_many(values)
+    with monkeypatch.context() as patch:
+        patch.setattr("taskcache.drivers.wire._check_end", refuse)
+
+        assert values == cache.get_many(list(values))
+    assert values == cache.get_many(list(values))
+
+
+@pytest.mark.own_server
+def test_values_of_a_function_are_compared_with_their_stamps_at_once(cache: Cache, client: redis.Redis) -> None:
+    """One read of stamps for all pages."""
+
+    @cache.cached(name="f")
+    def f(number: int) -> int:
+        return number
+
+    for number in range(2 * PAGE + 1):
+        f(number)
+    keys = [f.key_for(number) for number in range(2 * PAGE + 1)]
+    found: dict[str, Any] = {}
+    told = commands_of(client, lambda: found.update(cache.get_many(["plain", *keys])))
+
+    assert (3 + 1, keys) == (told["mget"], list(found))
+    f.bust_all()
+    assert {} == cache.get_many(keys)
+
+
 def test_many_for_ever_are_stored_without_a_lifetime(cache: Cache, client: redis.Redis) -> None:
     """FOREVER is no lifetime, not one of zero."""
     cache.set_many({"a": [1], "b": [2]}, timeout=FOREVER)
@@ -143,6 +178,33 @@ async def test_a_coroutine_stores_many_by_one_command(cache: Cache, client: redi
     assert (1, 1, 0, 0) == (told["msetex"], told["exec"], told.get("set", 0), told.get("evalsha", 0))
     assert VALUES == await cache.aio.get_many(list(VALUES))
     assert all(0 < client.pttl(cache.make_key(key)) <= 60_000 for key in VALUES)
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+async def test_a_transaction_that_is_interrupted_harms_no_other(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """Half of it on the line that all coroutines share would take what they ask next into it."""
+    values = {str(number): number / 2 for number in range(2 * PAGE)}
+    await cache.aio.get("nothing")  # now there is a line
+    sent, send = [], Line.send
+
+    def send_some(line: Line, packed: bytes) -> Any:
+        sent.append(packed)
+        if len(sent) == at + 1:
+            raise MemoryError
+        return send(line, packed)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Line, "send", send_some)
+        with pytest.raises(MemoryError):
+            await cache.aio.set_many(values)
+
+    assert [1, 1] == [await cache.aio.incr("count"), await cache.aio.delete("count")]
+    assert {} == await cache.aio.get_many(list(values))
+    assert await cache.aio.set_many(values)
+    assert values == await cache.aio.get_many(list(values))
+    await cache.aio.close()
 
 
 async def test_a_coroutine_stores_many_on_a_server_that_is_older(

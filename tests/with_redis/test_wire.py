@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import redis
 
+from taskcache import Cache
 from taskcache.drivers.wire import SILENT, Borrowed, Wire, pack, wire_to
 from tests.nodes.proxy import FaultProxy
 from tests.nodes.server import RedisNode
@@ -84,6 +86,40 @@ def test_a_connection_given_back_serves_redis_py(redis_url: str) -> None:
     finally:
         client.close()
         pool.disconnect()
+
+
+@pytest.mark.parametrize("kind", [redis.ConnectionPool, redis.BlockingConnectionPool])
+def test_threads_queue_for_as_many_connections_as_the_client_may_have(
+    redis_url: str, cache_name: str, kind: type[redis.ConnectionPool]
+) -> None:
+    """Sixty threads and four connections: nobody is refused, as the client's own pool would do it, and no more are made."""
+    name = f"of-{cache_name}"
+    pool = kind.from_url(redis_url, max_connections=4, client_name=name)
+    with redis.Redis(connection_pool=pool) as client, Cache(client, cache_name, 60) as cache:
+        f = cache.cached(name="f")(lambda number: number)
+        with ThreadPoolExecutor(60) as threads:
+            found = list(threads.map(f, [number % 50 for number in range(3_000)]))
+        mine = [each for each in client.client_list() if each["name"] == name]
+
+        assert [number % 50 for number in range(3_000)] == found
+        assert 0 == f.stats_counted.degraded
+    # And one that hears of ended flights, and the client's own, which has asked for the list.
+    assert len(mine) <= 4 + 1 + 1
+
+
+def test_who_queues_in_vain_is_told(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When all connections stay with others for too long, redis-py is asked for one."""
+    monkeypatch.setattr("taskcache.drivers.wire.QUEUE_S", 0.2)
+    wire = wire_to(redis.Redis.from_url(redis_url, max_connections=1))
+    assert wire is not None
+    pages = wire.pages([KEY])
+    assert [None] == next(pages)
+    with pytest.raises(redis.exceptions.MaxConnectionsError):
+        wire.mget(pack(b"MGET", KEY), 1)
+    pages.close()  # not read to its end, it loses its connection, and the next may make one
+
+    assert [None] == wire.mget(pack(b"MGET", KEY), 1)
+    wire.close()
 
 
 def test_tls_keeps_its_time_itself(start_redis: Callable[..., RedisNode]) -> None:
