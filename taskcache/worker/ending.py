@@ -125,10 +125,10 @@ def publish(runs: Sequence[Run], publications: Sequence[Callable[[], Steps[Any]]
     server, settings = runs[0].delivery.station.server, runs[0].attempt.errand.settings
     deadline = time.monotonic() + settings.publish_patience_ms / 1000
     for start in range(0, len(publications), PAGE):
-        _publish_page(publications[start : start + PAGE], server, deadline)
+        _publish_page(publications[start : start + PAGE], server, deadline, runs[0].delivery.function.name)
 
 
-def _publish_page(page: Sequence[Callable[[], Steps[Any]]], server: Server, deadline: float) -> None:
+def _publish_page(page: Sequence[Callable[[], Steps[Any]]], server: Server, deadline: float, name: str) -> None:
     for turn in range(1_000_000):
         try:
             if len(page) == 1:
@@ -138,7 +138,9 @@ def _publish_page(page: Sequence[Callable[[], Steps[Any]]], server: Server, dead
             return
         except NoServer as error:
             if time.monotonic() > deadline:
-                warn_once(f"unpublished {error}", "taskcache: a result could not be stored (%s)", error)
+                warn_once(
+                    f"unpublished {name} {error}", "taskcache: a result of %s could not be stored (%s)", name, error
+                )
                 raise
             pause = PUBLISH_PAUSES_S[min(turn, len(PUBLISH_PAUSES_S) - 1)]
             time.sleep(pause * random.uniform(0.5, 1.0))

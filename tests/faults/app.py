@@ -11,6 +11,7 @@ from typing import Any
 
 from celery import Celery
 from celery.exceptions import Reject
+from msgspec.structs import replace
 
 from taskcache import Cache
 from taskcache.events import Event, listen
@@ -29,6 +30,8 @@ ledger = Ledger(os.environ["FAULTS_LEDGER"])
 secret = os.environ.get("FAULTS_SECRET")
 cache = Cache(os.environ["FAULTS_CACHE"], name="faults", app=app, secret=secret, lease=LEASE_S)
 brief = Cache(os.environ["FAULTS_CACHE"], name="brief", app=app, secret=secret, lease=BRIEF_LEASE_S)
+if "FAULTS_PATIENCE" in os.environ:
+    cache.settings = replace(cache.settings, publish_patience_ms=int(float(os.environ["FAULTS_PATIENCE"]) * 1000))
 CODE = os.environ.get("FAULTS_CODE", "")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from celery import chord
 
+from taskcache.errors import TaskCacheError
 from taskcache.events import Event, listen, logger
 from taskcache.launchers.producers import producer_of
 from tests.faults import app
@@ -114,6 +115,21 @@ def answer(ticket: int, timeout: float = 90) -> tuple[str, str, float] | None:
     """What the call gave: "value" or the error's name, what it said, and when (monotonic, the same in all processes)."""
     _asked[ticket].thread.join(timeout)
     return _asked[ticket].answer
+
+
+def told_by_celery(task_id: str) -> tuple[str, str]:
+    """The state of a task as Celery has it, and its result."""
+    result = app.app.AsyncResult(task_id)
+    return str(result.state), str(result.result)
+
+
+def reaches_cache() -> bool:
+    """True when a value can be stored and read: the server is well, and is not left alone any more."""
+    try:
+        app.cache.set("reached", 1, timeout=9)
+        return bool(app.cache.get("reached") == 1)
+    except TaskCacheError:
+        return False
 
 
 def is_answered(ticket: int) -> bool:

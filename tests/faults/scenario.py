@@ -300,6 +300,9 @@ class Play:
                 wait_until(lambda: client.ask(f"is_answered({ticket})"), "Celery", left)
             told = client.ask(f"answer({ticket}, 0)")
             celery = _answer(told, since)
+        # A second run that waits for a slot is one, too.
+        self.open()
+        self.stage.settle(self.queue)
         ledger = self.stage.ledger
         return Observed(answers, ledger.runs(self.name), celery, ledger.runs(self.twin_name))
 

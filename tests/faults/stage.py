@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from celery import Celery
 
 from tests.nodes.prompt import Prompt
 from tests.nodes.proxy import FaultProxy
@@ -152,6 +153,34 @@ class Stage:
                 return len(readers) >= sum(worker.is_running for worker in self.workers())
 
             wait_until(reading, "the workers to read their queues again", 60)
+
+    def settle(self, queue: str) -> None:
+        """Wait until nothing is left that could begin to run: no message in the queue, no task in a worker, no flight."""
+        serving = [each for kind, found in self._workers.items() if kind[1] == queue for each in found]
+        names = [each.name for each in serving if each.is_running]
+        if names:
+            wait_until(lambda: self._is_settled(queue, names), f"nothing to be left of {queue}", LONG_S)
+
+    def _is_settled(self, queue: str, names: list[str]) -> bool:
+        if self._has_more(queue):
+            return False
+        app: Any = Celery("settling", broker=self.broker.url(), set_as_current=False)
+        app.conf.broker_pool_limit = 0
+        inspect = app.control.inspect(destination=names, timeout=5, limit=len(names))
+        for look in (inspect.active, inspect.reserved, inspect.scheduled):
+            told = look() or {}
+            if len(told) < len(names) or any(told.values()):
+                return False
+        # Once more: a task may have been given back in between.
+        return not self._has_more(queue)
+
+    def _has_more(self, queue: str) -> bool:
+        if self.messages(queue):
+            return True
+        if not self.cache.is_running:
+            return False
+        with self.cache.client() as client:
+            return any(client.scan_iter("*:flight"))
 
     def messages(self, queue: str) -> int:
         """How many messages wait in a queue."""
