@@ -38,6 +38,8 @@ class Scale:
     deaths: int
     coroutines: int
     threads: int
+    # How long waits and leases are watched while nothing happens.
+    upkeep_s: float
     imports: int
     writes: int
     # The points of the scaling curves; a quick run draws few.
@@ -60,6 +62,7 @@ FULL = Scale(
     deaths=3,
     coroutines=10_000,
     threads=1000,
+    upkeep_s=5.0,
     imports=20,
     writes=300,
     curve_threads=(1, 2, 4, 8, 16, 32),
@@ -81,6 +84,7 @@ QUICK = Scale(
     deaths=1,
     coroutines=10_000,
     threads=1000,
+    upkeep_s=2.0,
     imports=5,
     writes=60,
     curve_threads=(1, 8),
@@ -102,6 +106,7 @@ TINY = Scale(
     deaths=0,
     coroutines=20,
     threads=5,
+    upkeep_s=0.1,
     imports=1,
     writes=3,
     curve_threads=(1, 2),

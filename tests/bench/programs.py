@@ -149,6 +149,36 @@ def death(name: str) -> Told:
     return {"had": time.monotonic(), "outcome": outcome}
 
 
+def upkeep(count: int, seconds: float) -> Told:
+    """What so many waits, then so many leases, cost while nothing happens: shares of a processor, ours and the server's."""
+    from redis import Redis
+
+    from taskcache.drivers.renewer import Lease
+    from taskcache.protocol.entry import EntryKey, new_token
+    from tests.bench.app import cache, led
+
+    def shares() -> tuple[float, float]:
+        with Redis.from_url(os.environ["BENCH_CACHE"]) as client:
+            before = _server_cpu_s(client), time.process_time(), time.monotonic()
+            time.sleep(seconds)
+            served, used, passed = _server_cpu_s(client) - before[0], time.process_time() - before[1], before[2]
+            return used / (time.monotonic() - passed), served / (time.monotonic() - passed)
+
+    results = [led(number) for number in range(count)]  # nobody serves them
+    waits = shares()
+    for result in results:
+        result.cancel()
+    renewer = cache.station.renewer
+    for number in range(count):
+        renewer.hold(Lease(EntryKey.of(b"upkeep:%d" % number), new_token(), "bench", held=True))
+    return {"waits": waits, "leases": shares()}
+
+
+def _server_cpu_s(client: Any) -> float:
+    found = client.info("cpu")
+    return float(found["used_cpu_user"] + found["used_cpu_sys"])
+
+
 def waiting_threads(name: str, count: int) -> Told:
     """Memory of a process in which so many threads wait for one value; and with bare threads for an event."""
     from tests.bench.app import gated, tell
@@ -294,7 +324,8 @@ def near(name: str, count: int) -> Told:
 
 
 VERBS: dict[str, Callable[..., Told]] = {
-    verb.__name__: verb for verb in (misses, herd, bare_herd, death, waiting_threads, waiting_coroutines, hits, near)
+    verb.__name__: verb
+    for verb in (misses, herd, bare_herd, death, upkeep, waiting_threads, waiting_coroutines, hits, near)
 }
 
 

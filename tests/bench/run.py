@@ -17,7 +17,7 @@ from tests.bench.chapters.keys import keys
 from tests.bench.chapters.loops import loops
 from tests.bench.chapters.misses import misses
 from tests.bench.chapters.nears import nears
-from tests.bench.chapters.sizes import entries, imports, waiters
+from tests.bench.chapters.sizes import entries, imports, upkeep, waiters
 from tests.bench.chapters.threads import threads
 from tests.bench.goals import Curve, Outcome
 from tests.bench.ground import Ground, Scale
@@ -28,7 +28,7 @@ CHAPTERS: dict[str, Chapter] = {
     chapter.__name__: chapter
     for chapter in (
         *(hits, nears, threads, loops, batches, keys, misses, herds, deaths, imports),
-        *(entries, waiters, curves),
+        *(entries, waiters, upkeep, curves),
     )
 }
 
