@@ -92,6 +92,21 @@ sys.stdin.read()
 """
 
 
+# A function that the worker does not know: a caller with newer code, or a queue that serves somebody else.
+UNKNOWN = """
+import sys
+from tests.security.app import cache
+
+@cache.cache_async(name="attacked.unknown", timeout=60)
+def unknown(text):
+    return text
+
+print(repr(unknown(sys.argv[1].replace("_", "-"))))
+print("done", flush=True)
+sys.stdin.read()
+"""
+
+
 def command_lines() -> list[str]:
     """What everybody on this machine can read of every process."""
     lines = []
@@ -156,6 +171,26 @@ def test_nothing_secret_is_logged_shown_or_listed(servers: dict[str, str], tmp_p
     leaks = [f"{who}: {line}" for who, text in said.items() for line in text.splitlines() if CANARY in line]
     reversed_leaks = [line for text in said.values() for line in text.splitlines() if CANARY[::-1] in line]
     assert ([], []) == (leaks, reversed_leaks)
+
+
+def test_a_worker_that_does_not_know_a_task_shows_its_message_and_no_secret(
+    servers: dict[str, str], tmp_path: Path
+) -> None:
+    """Celery prints the message it throws away, arguments and all, as docs/security.md says; it holds nothing more."""
+    log = tmp_path / "caller.log"
+    with WorkerNode(APP, pool="threads", concurrency=1, env=servers) as worker:
+        caller = start(UNKNOWN, [ARGUMENT.replace("-", "_")], servers, tmp_path)
+        try:
+            wait_done(caller, log)
+            worker.wait_for_log("The delivery info for this task is", 30)
+        finally:
+            caller.communicate()
+        said = worker.log()
+
+    assert f"'argsrepr': \"('{ARGUMENT}',)\"" in said
+    assert ARGUMENT in said.partition("The full contents of the message body was:\n")[2].partition("\n")[0]
+    assert [] == [line for line in said.replace(ARGUMENT, "").splitlines() if CANARY in line]
+    assert CANARY not in log.read_text()
 
 
 def test_nothing_secret_of_a_private_server_is_logged_or_listed(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from celery import Celery
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskcache import Cache, ComputationLost, NotReady, Result
+from taskcache import Cache, ComputationLost, NotReady, Result, events
 from taskcache.calls import calling
 from taskcache.codec.sealing import Codec
 from taskcache.protocol.entry import new_token, token_bytes
@@ -137,6 +137,45 @@ def test_a_wake_up_with_the_value_of_another_key_settles_nothing(waiting: Waitin
     token = str(result.task_id)
 
     assert is_undisturbed(waiting, result, token.encode() + waiting.sealed(10**6, token, 666, SECRET))
+
+
+def distrusted(heard: list[events.Event]) -> list[tuple[str, str]]:
+    """Whose bytes were not trusted: function and key, in order."""
+    return [(event.name, event.key) for event in heard if event.kind == "untrusted"]
+
+
+def test_each_forged_wake_up_is_counted_and_the_first_is_logged(
+    waiting: Waiting, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By function and key, and by the reason: neither the value nor the argument is in the log."""
+    monkeypatch.setattr(events, "_said", set())
+    heard: list[events.Event] = []
+    stop = events.listen(heard.append)
+    try:
+        result = waiting.begin()
+        token, number = str(result.task_id), waiting.number
+        key = waiting.invocation(number).key
+        forged = [
+            waiting.sealed(number, token, "canary", FORGER),
+            waiting.sealed(number, token, "canary", None),
+            waiting.sealed(number, new_token(), "canary", SECRET),
+            waiting.sealed(10**6, token, "canary", SECRET),
+            waiting.sealed(number, token, "canary", SECRET)[:-3],
+        ]
+        for count, wrong in enumerate(forged, 1):
+            waiting.say(token.encode() + wrong)
+            wait_until(lambda count=count: len(distrusted(heard)) == count, "the count")  # type: ignore[misc]  # no type for it
+        waiting.finish(result, number)
+        assert -number == result(timeout=20)
+    finally:
+        stop()
+
+    assert [("waiting.negative", key)] * len(forged) == distrusted(heard)
+    said = [record.getMessage() for record in caplog.records if record.name == "taskcache"]
+    assert ["taskcache: an entry of waiting.negative is not readable here"] == [
+        line.partition(" and ")[0] for line in said
+    ]
+    assert "canary" not in caplog.text
 
 
 @fuzz(60)
