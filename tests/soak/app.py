@@ -116,7 +116,7 @@ def together(calls: list[BoundCall]) -> list[Value | Failed]:
     ]
 
 
-@cache.cache_async(timeout=TIMEOUT_S, near=2, tags=lambda source: (tag_of(source),))
+@cache.cache_async(timeout=TIMEOUT_S, near=4, tags=lambda source: (tag_of(source),))
 def shelf(source: int) -> Value:
     return _read(source)
 

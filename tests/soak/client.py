@@ -27,7 +27,7 @@ import psutil
 from taskcache import NotReady, gather
 from taskcache.errors import TaskCacheError
 from taskcache.near.tracking import TRUST_S
-from tests.soak.app import EVERY, HERE, IN_LOOP, NEAR, QUEUED, TAGGED, Failed, Value, cache, tag_of, truth
+from tests.soak.app import EVERY, HERE, IN_LOOP, NEAR, QUEUED, TAGGED, Failed, Value, cache, near, tag_of, truth
 from tests.soak.words import BOUND_S, CLIENTS, LONG_S, SOURCES
 
 CACHE_PORT, BROKER_PORT, TRUTH_PORT = (
@@ -108,7 +108,14 @@ class Client:
     # -- what is done in threads
 
     def read(self) -> None:
-        function, source = self.draw.choice((*QUEUED, *HERE)), self.draw.randrange(SOURCES)
+        self.read_one(self.draw.choice((*QUEUED, *HERE)), self.draw.randrange(SOURCES))
+
+    def read_near(self, stop: threading.Event) -> None:
+        """Read a few so often that they are near, and would be seen to be stale."""
+        while not stop.wait(0.01):
+            self.read_one(near, self.draw.randrange(SOURCES // 4))
+
+    def read_one(self, function: Any, source: int) -> None:
         floor = self.floor(function, source)
         number = self.begin(function.__name__)
         try:
@@ -241,6 +248,11 @@ class Client:
 
     # -- its end
 
+    def broke(self, args: threading.ExceptHookArgs) -> None:
+        """Whatever thread it was: without it less is tested, or something of ours has died."""
+        told = "".join(traceback.format_exception(args.exc_value))[-3000:] if args.exc_value else ""
+        self.say(violation=f"a thread broke: {args.thread} ended with {args.exc_value!r}", trace=told)
+
     def stuck(self) -> list[str]:
         """Calls that have taken longer than any may, each told once."""
         over = time.monotonic() - (BOUND_S + 15)
@@ -268,11 +280,13 @@ def main() -> None:
     """Work until it is time to stop, then end every wait and tell what is left."""
     number, kind, seed, report = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), Path(sys.argv[4])
     client, stop = Client(number, seed, report), threading.Event()
+    threading.excepthook = client.broke
     before = client.resources()
     if kind == "asyncio":
         workers = [threading.Thread(target=lambda: asyncio.run(client.work_in_loop(stop)), name="load")]
     else:
         workers = [threading.Thread(target=client.work, args=(stop,), name="load") for _ in range(THREADS)]
+    workers.append(threading.Thread(target=client.read_near, args=(stop,), name="load"))
     for worker in workers:
         worker.start()
 

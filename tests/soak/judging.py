@@ -26,6 +26,8 @@ _LONGEST_MS = (
 _OURS = "taskcache-"
 # While it works: 4 threads or 16 coroutines, one line each at most, with inbox, keeper, renewer and one for its loop.
 _CONNECTIONS = 24
+# Ten producers are kept at most, which kombu has two connections for; they are Celery's and outlive the cache.
+_BROKER_CONNECTIONS = 24
 # Loops, pipes and files of the interpreter; sockets are counted apart.
 _FILES = 24
 # Connections of a worker's processes to the cache: a pool and a renewer for main and for each of three children.
@@ -74,9 +76,9 @@ class Leftovers:
                 if when not in fact:
                     continue
                 seen = fact[when]
-                threads, open_there = seen["threads"], seen["connections"]["cache"]
-                counted = {"threads": sum(threads.values()), "connections to the cache": open_there}
-                for what, count in {**counted, "other files": seen["others"]}.items():
+                counted = {"threads": sum(seen["threads"].values()), "other files": seen["others"]}
+                counted |= {f"connections to the {name}": seen["connections"][name] for name in ("cache", "broker")}
+                for what, count in counted.items():
                     name = f"{what} of a client {when} its work, at most"
                     most[name] = max(most.get(name, 0), count)
                 self._judge(f"client {fact['client']}", when, seen)
@@ -90,6 +92,8 @@ class Leftovers:
         if many:
             self.violations.append(f"leaked threads: {who} has {many} {when} its work")
         if seen["connections"]["cache"] > (_CONNECTIONS if when == "during" else 0):
+            self.violations.append(f"leaked connections: {who} has {seen['connections']} {when} its work")
+        if seen["connections"]["broker"] > _BROKER_CONNECTIONS:
             self.violations.append(f"leaked connections: {who} has {seen['connections']} {when} its work")
         if seen["others"] > _FILES:
             self.violations.append(f"leaked files: {who} has {seen['others']} open {when} its work")
@@ -113,7 +117,9 @@ class Leftovers:
                 children = len(worker.pool_processes())
                 self.violations.append(f"{worker!r} has {children} pool processes instead of {expected}")
             after = Footprint.of(worker)
-            self.left[f"threads and files of {worker.pool}, before and after"] = f"{before}, {after}"
+            self.left[f"threads and files of {worker.pool}, before and after"] = " → ".join(
+                f"{each.threads} and {each.files}" for each in (before, after)
+            )
             if after.threads > before.threads + _MORE_THREADS or after.files > before.files + _MORE_FILES:
                 self.violations.append(f"leaked threads or files: {worker!r} had {before}, and has {after} at rest")
 
