@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import Celery
-from celery.exceptions import Reject
+from celery.exceptions import Ignore, Reject
 from msgspec.structs import replace
 
 from taskcache import Cache
@@ -116,6 +116,20 @@ def retried(name: str) -> str:
 def rejecting(name: str) -> str:
     run(name)
     raise Reject("not today", requeue=False)
+
+
+@both(acks_late=True)
+def returning(name: str) -> str:
+    number = ledger.enter(name)
+    if number == 1:
+        raise Reject("not yet", requeue=True)
+    return f"{name} {number}"
+
+
+@both()
+def ignoring(name: str) -> str:
+    run(name)
+    raise Ignore
 
 
 # -- bodies that end by themselves

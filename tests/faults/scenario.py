@@ -17,6 +17,8 @@ from tests.nodes.workers import Pool, WorkerNode
 # How long Celery's own waiters are waited for after the fault before we say that they hang.
 CELERY_PATIENCE_S: Final = 15.0
 ALL: Final[tuple[Pool, ...]] = ("prefork", "threads", "gevent", "solo")
+# Those that hear of messages and orders while a body runs.
+HEARING: Final = ALL[:3]
 
 
 @dataclass(frozen=True)
@@ -333,6 +335,7 @@ def failures(scenario: Scenario, observed: Observed, name: str = "") -> list[str
 __all__ = [
     "ALL",
     "BRIEF_LEASE_S",
+    "HEARING",
     "LEASE_S",
     "LONG_LEASE_S",
     "MATRIX",

@@ -8,7 +8,7 @@ import time
 
 import redis
 
-from tests.faults.scenario import Play, row
+from tests.faults.scenario import ALL, Play, row
 from tests.faults.stage import BACKEND_DB, LONG_S
 from tests.nodes.waiting import wait_until
 
@@ -37,7 +37,7 @@ def _later_callers_hit(play: Play, at_most: int) -> None:
     assert client.ask(f"app.held.peek({play.name!r}) is not None"), "nothing is stored"
 
 
-@row("cache server restarted empty while the body runs", at_most=2, within_s=5)
+@row("cache server restarted empty while the body runs", at_most=2, within_s=5, pools=ALL)
 def cache_emptied(play: Play) -> None:
     """Who waited gets the finished value without a second run; later callers start one more. Times from the body's end."""
     _running(play)
@@ -50,7 +50,7 @@ def cache_emptied(play: Play) -> None:
     _later_callers_hit(play, 2)
 
 
-@row("cache server restarted with its data while the body runs", within_s=5)
+@row("cache server restarted with its data while the body runs", within_s=5, pools=ALL)
 def cache_restarted(play: Play) -> None:
     """Nothing is lost: the value is stored under its flight. Times from the body's end."""
     _running(play)
@@ -61,7 +61,7 @@ def cache_restarted(play: Play) -> None:
     _later_callers_hit(play, 1)
 
 
-@row("cache server dead for 20 s, then empty; the body ends meanwhile", at_most=2, within_s=5)
+@row("cache server dead for 20 s, then empty; the body ends meanwhile", at_most=2, within_s=5, pools=ALL)
 def cache_dead_at_publish(play: Play) -> None:
     """The finished value is offered until the server is back; no second run for those who waited. Times from its return."""
     _running(play)
@@ -165,7 +165,7 @@ def cache_network_hangs(play: Play) -> None:
     _later_callers_hit(play, 1)
 
 
-@row("CLIENT PAUSE for 8 s while the body runs", at_most=2, within_s=13)
+@row("CLIENT PAUSE for 8 s while the body runs", at_most=2, within_s=13, pools=ALL)
 def cache_paused(play: Play) -> None:
     """The value comes after the pause. The lease is over then: who waits needs no second run, later callers start one."""
     _running(play)
@@ -178,7 +178,21 @@ def cache_paused(play: Play) -> None:
     _later_callers_hit(play, 2)
 
 
-@row("cache server SIGSTOPped for 8 s while the body runs", at_most=2, within_s=13)
+@row("CLIENT PAUSE for 3 s when the call is made", within_s=8)
+def cache_paused_at_call(play: Play) -> None:
+    """The call is made when the pause is over: nobody computes beside its flight."""
+    play.worker()
+    play.people()
+    play.open()
+    with play.stage.cache.client() as cache:
+        cache.execute_command("CLIENT", "PAUSE", 3000, "ALL")
+    with play.fault():
+        play.ask("held")
+    play.answered()
+    _later_callers_hit(play, 1)
+
+
+@row("cache server SIGSTOPped for 8 s while the body runs", at_most=2, within_s=13, pools=ALL)
 def cache_stopped(play: Play) -> None:
     """The same with the whole process frozen, beyond the lease."""
     _running(play)
@@ -192,7 +206,7 @@ def cache_stopped(play: Play) -> None:
     _later_callers_hit(play, 2)
 
 
-@row("cache server out of memory when the body ends, for 5 s", within_s=10)
+@row("cache server out of memory when the body ends, for 5 s", within_s=10, pools=ALL)
 def cache_full(play: Play) -> None:
     """The publish is refused and tried again until there is room."""
     _running(play)
@@ -249,7 +263,7 @@ def cache_read_only(play: Play) -> None:
     _later_callers_hit(play, play.runs() + 1)
 
 
-@row("cache server is a read-only replica for 5 s when the body ends", at_most=3, within_s=10)
+@row("cache server is a read-only replica for 5 s when the body ends", at_most=3, within_s=10, pools=ALL)
 def cache_read_only_at_publish(play: Play) -> None:
     """The publish is tried again; those who wait may begin anew, since an empty replica lets nobody re-assert a flight."""
     _running(play)
@@ -286,7 +300,12 @@ def cache_busy(play: Play) -> None:
     _later_callers_hit(play, play.runs() + 1)
 
 
-@row("a script of somebody else's keeps the cache server busy for 5 s when the body ends", at_most=2, within_s=10)
+@row(
+    "a script of somebody else's keeps the cache server busy for 5 s when the body ends",
+    at_most=2,
+    within_s=10,
+    pools=ALL,
+)
 def cache_busy_at_publish(play: Play) -> None:
     """The publish is refused and tried again, past its lease: later callers start one more run."""
     _running(play)

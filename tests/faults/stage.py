@@ -29,7 +29,10 @@ class Client(Prompt):
     """A process that asks for values; it may be killed, interrupted and forked."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
-        super().__init__(f"import os; os.environ.update({dict(env)!r})\nfrom tests.faults.asking import *\nwarm()")
+        # Its clock first: who imports `time` later gets the wrong one.
+        clock = "import tests.faults.clock.sitecustomize"
+        asking = "from tests.faults.asking import *\nwarm()"
+        super().__init__(f"import os; os.environ.update({dict(env)!r})\n{clock}\n{asking}")
 
     def is_in_main_thread_wait(self) -> bool:
         """True when the main thread sleeps in a call that has no other process to hear from: a futex."""
@@ -53,6 +56,8 @@ class Stage:
         self.calm = self._stack.enter_context(ValkeyNode())
         # The clients' network; workers are nearer to the servers.
         self.cache_net = self._stack.enter_context(FaultProxy("127.0.0.1", self.cache.port))
+        # For a worker that is to be cut off.
+        self.worker_net = self._stack.enter_context(FaultProxy("127.0.0.1", self.cache.port))
         self.broker_net = self._stack.enter_context(FaultProxy("127.0.0.1", self.broker.port))
         self.ledger = Ledger(self.calm.url(1))
         self._workers: dict[tuple[Any, ...], list[WorkerNode]] = {}
@@ -128,7 +133,7 @@ class Stage:
 
     def heal(self) -> None:
         """Make everything well again, whatever was done to it."""
-        for net in (self.cache_net, self.broker_net):
+        for net in (self.cache_net, self.worker_net, self.broker_net):
             net.delay, net.blackhole, net.refuse, net.truncate_after = 0.0, False, False, None
         for node in (self.cache, self.broker):
             if not node.is_running:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from tests.faults.scenario import Play, row
+from tests.faults.scenario import ALL, HEARING, LONG_LEASE_S, Play, row
 from tests.faults.stage import LONG_S
 from tests.nodes.waiting import wait_until
 
@@ -38,7 +38,7 @@ def soft_limit(play: Play) -> None:
     play.answered()
 
 
-@row("revoked while queued", sees="Revoked", words=("Revoked",), at_most=0, within_s=SECONDS_S)
+@row("revoked while queued", sees="Revoked", words=("Revoked",), at_most=0, within_s=SECONDS_S, pools=HEARING)
 def revoked_queued(play: Play) -> None:
     """The worker that takes the message refuses it and tells the flight."""
     play.alone()
@@ -54,7 +54,13 @@ def revoked_queued(play: Play) -> None:
     play.answered()
 
 
-@row("revoked with terminate while it runs", sees="Revoked", words=("Revoked",), within_s=SECONDS_S)
+@row(
+    "revoked with terminate while it runs",
+    sees="Revoked",
+    words=("Revoked",),
+    within_s=SECONDS_S,
+    pools=("prefork", "gevent"),
+)
 def revoked_running(play: Play) -> None:
     """The main process ends the child and tells the flight."""
     play.worker()
@@ -66,7 +72,7 @@ def revoked_running(play: Play) -> None:
     play.answered()
 
 
-@row("expires (1 s) while queued", sees="Expired", words=("Expired",), at_most=0, within_s=SECONDS_S)
+@row("expires (1 s) while queued", sees="Expired", words=("Expired",), at_most=0, within_s=SECONDS_S, pools=ALL)
 def expired_queued(play: Play) -> None:
     """The worker that takes the message refuses it and tells the flight. Times are counted from the free slot."""
     play.alone()
@@ -82,13 +88,43 @@ def expired_queued(play: Play) -> None:
     play.answered()
 
 
-@row("the task raises Reject", sees="ComputationLost", words=("ComputationLost",), within_s=SECONDS_S)
+@row("the task raises Reject", sees="ComputationLost", words=("ComputationLost",), within_s=SECONDS_S, pools=ALL)
 def rejected(play: Play) -> None:
     """The message is gone and says nothing more; the flight is told before it goes."""
     play.worker()
     play.people()
     # Who asked after the end would begin anew, and rightly.
     play.ask("rejecting")
+    play.dispatched()
+    play.begun()
+    with play.fault():
+        play.open()
+    play.answered()
+
+
+@row(
+    "the task raises Reject(requeue=True), acks late",
+    at_most=2,
+    at_least=2,
+    within_s=SECONDS_S,
+    pools=ALL,
+    lease_s=LONG_LEASE_S,
+)
+def rejected_and_requeued(play: Play) -> None:
+    """The flight is given back before the message is, and whoever takes the message runs it at once: the lease is 30 s."""
+    play.worker()
+    play.people()
+    with play.fault():
+        play.ask("returning")
+    play.answered()
+
+
+@row("the task raises Ignore", sees="ComputationLost", words=("ComputationLost",), within_s=SECONDS_S, pools=ALL)
+def ignored(play: Play) -> None:
+    """Celery says nothing of it to anybody; the flight is told."""
+    play.worker()
+    play.people()
+    play.ask("ignoring")
     play.dispatched()
     play.begun()
     with play.fault():
@@ -197,7 +233,7 @@ def nobody_serves(play: Play) -> None:
     assert 1 == len(warnings())
 
 
-@row("the function's own Celery retry (autoretry_for)", at_most=2, at_least=2, within_s=SECONDS_S)
+@row("the function's own Celery retry (autoretry_for)", at_most=2, at_least=2, within_s=SECONDS_S, pools=ALL)
 def own_retry(play: Play) -> None:
     """The flight stays, waiters wait, and only the last try is delivered."""
     play.worker()

@@ -7,7 +7,7 @@ import os
 import signal
 import time
 
-from tests.faults.scenario import ALL, BRIEF_LEASE_S, LEASE_S, LONG_LEASE_S, Play, row
+from tests.faults.scenario import ALL, BRIEF_LEASE_S, HEARING, LEASE_S, LONG_LEASE_S, Play, row
 from tests.faults.stage import LONG_S
 from tests.nodes.waiting import wait_until
 
@@ -32,7 +32,7 @@ def worker_killed(play: Play) -> None:
     _kill_worker(play, "held")
 
 
-@row("worker SIGKILLed while it computes, acks late", at_most=2, at_least=2, within_s=TAKEOVER_S)
+@row("worker SIGKILLed while it computes, acks late", at_most=2, at_least=2, within_s=TAKEOVER_S, pools=ALL)
 def worker_killed_late(play: Play) -> None:
     """The same: nothing waits for the broker to redeliver."""
     _kill_worker(play, "held_late")
@@ -122,6 +122,36 @@ def worker_stopped(play: Play) -> None:
     wait_until(lambda: play.refused("held"), "the refused write to be counted", LONG_S)
     assert play.stage.ledger.pids(play.name)[:1] == play.refused("held"), "counted once, where it happened"
     assert f"{play.name} 2" == play.stored("held"), "the zombie's value replaced its successor's"
+
+
+@row(
+    "a worker's network to the cache hangs for longer than its lease",
+    at_most=2,
+    at_least=2,
+    within_s=TAKEOVER_S,
+    pools=HEARING,
+)
+def worker_cut_off(play: Play) -> None:
+    """The other worker computes; what the first one says when it is heard again is refused, and it counts that."""
+    play.alone()
+    far = {"FAULTS_CACHE": play.stage.worker_net.url(play.stage.cache.url())}
+    worker = play.worker(env=far)
+    play.ask("held")
+    play.begun()
+    play.renewed()
+    # What is sent again is for the other worker.
+    play.clients[0].ask(f"app.app.control.cancel_consumer({play.queue!r}, destination=[{worker.name!r}])")
+    worker.wait_for_log(f"Canceling queue {play.queue}", timeout=LONG_S)
+    play.worker()
+    with play.fault():
+        play.stage.worker_net.blackhole = True
+    play.begun_again()
+    play.open()
+    play.answered()
+    play.stage.worker_net.blackhole = False
+    wait_until(lambda: play.refused("held"), "the refused write to be counted", LONG_S)
+    assert play.stage.ledger.pids(play.name)[:1] == play.refused("held"), "counted once, where it happened"
+    assert f"{play.name} 2" == play.stored("held"), "it replaced its successor's value"
 
 
 @row("a body that holds the GIL in C for three leases", within_s=1.5)
