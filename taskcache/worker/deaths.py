@@ -14,8 +14,8 @@ _watched: Final[dict[int, int]] = {}
 
 
 def heard_by(pool: Any) -> None:
-    """Have this pool look for its dead when one of them is seen; only a pool of processes can."""
-    if hasattr(pool, "maintain_pool"):
+    """Have this pool look for its dead when one of them is seen."""
+    if pool is not None:
         _pools.add(pool)
 
 

@@ -1,0 +1,25 @@
+"""
+This is where a pool loses one process after another, and its worker misses each of them at once.
+
+A process that dies closes its pipe a moment before it can be waited for. Celery listens to the pipe: when it looks in that
+moment it sees nobody dead, and looks again five seconds later. That befalls some deaths and not others, so one is not enough.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults.matrix import MATRIX
+from tests.faults.scenario import Play, failures
+from tests.faults.stage import Stage
+
+DEATHS = 5
+
+
+@pytest.mark.timeout(180)
+def test_each_of_five_is_missed_at_once(stage: Stage) -> None:
+    """Whoever waits for what it computed is told within the row's seconds, each time."""
+    row = next(each for each in MATRIX if each.name == "child_killed")
+    seen = [Play(stage, row, "prefork", with_celery=False).perform() for _ in range(DEATHS)]
+
+    assert [] == [complaint for observed in seen for complaint in failures(row, observed)]
