@@ -11,6 +11,8 @@ from taskcache.errors import UntrustedValue, UsageError
 
 NAME: Final = "taskcache"
 CONTENT_TYPE: Final = "application/x-taskcache"
+# What Celery embeds in a message beside the arguments.
+EMBEDDED: Final = ("callbacks", "errbacks", "chain", "chord")
 
 
 class SealedArguments(bytes):
@@ -63,7 +65,8 @@ def _read(data: bytes) -> Any:
         args = tuple(map(SealedArguments, calls))
     elif not isinstance(args, list | tuple):
         raise UntrustedValue("a message without its arguments")
-    return args, *rest
+    # Celery makes attributes of its request of what is embedded: more than this would be believed to be its own.
+    return args, *rest[:1], *({name: embed[name] for name in EMBEDDED if name in embed} for embed in rest[1:])
 
 
 def _plain(value: Any, sealed: bool = False) -> Any:

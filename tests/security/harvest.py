@@ -96,6 +96,10 @@ def bodies() -> Iterator[tuple[str, bytes]]:
     yield "seal-that-is-a-number", typed.encode([{"sealed": 2**40}, {}, EMBED])
     yield "seal-that-is-empty", typed.encode([{"sealed": b""}, {}, EMBED])
     yield "seal-that-is-a-header", typed.encode([{"sealed": struct.pack("BBBB", 0xC6, 1, 4, 0)}, {}, EMBED])
+    guessed = with_pickle(bomb, mac=b"m" * 16)
+    yield "several-pickles-with-a-guessed-mac", dumps([(SealedArguments(guessed),) * 3, {}, EMBED])
+    yield "seals-that-are-none", typed.encode([{"sealed": []}, {}, EMBED])
+    yield "seals-that-are-numbers", typed.encode([{"sealed": [1, 2, 3]}, {}, EMBED])
     yield "options-that-are-none", typed.encode([[1], {}, []])
     yield "nested-too-deeply", b"\x93" + b"\x91" * 20_000 + b"\x90"
 

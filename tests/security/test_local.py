@@ -27,6 +27,7 @@ from taskcache.settings import Settings
 from tests.security import post
 from tests.security.bombs import bomb
 from tests.security.damage import damaged, fuzz
+from tests.security.harvest import CORPUS, WITNESS
 from tests.security.vault import FORGER, MISSING, SECRET
 
 LONG = 30
@@ -154,6 +155,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
             patch.delenv(name, raising=False)
         patch.setenv("XDG_RUNTIME_DIR", str(folder))
         patch.chdir(folder)
+        # As at a prompt: the apps of other tests are not in this process.
+        patch.setattr("celery._state._get_active_apps", set)
         cache = Cache(secret=SECRET, name="house")
         made = functions(cache, folder)
         assert made["watch"]()(timeout=60)
@@ -319,6 +322,17 @@ def test_an_old_message_is_dropped(house: House, kind: str) -> None:
     assert [1] * len(caught.numbers) == [house.lines("runs").count(str(n)) for n in caught.numbers]
     assert [MISSING] * len(caught.keys) == [house.cache.get(key, MISSING) for key in caught.keys]
     assert before == len(refused(caught))
+
+
+@pytest.mark.parametrize("path", sorted(CORPUS.glob("body-*.bin")), ids=lambda path: path.stem)
+def test_a_body_of_the_corpus_is_refused(house: House, path: Path) -> None:
+    """Under a true header, of one call and of several: who waits for them is told."""
+    for kind in KINDS:
+        caught = house.begin(kind)
+        caught.send(body=path.read_bytes())
+
+        assert_refused(caught)
+    assert not (house.folder / WITNESS).exists()
 
 
 @fuzz(30)

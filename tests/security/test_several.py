@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from taskcache import ComputationLost
 from taskcache.codec import typed
+from taskcache.launchers.task import HEADER
 from taskcache.protocol.entry import new_token
 from tests.nodes.server import ValkeyNode
 from tests.nodes.waiting import wait_until
@@ -24,6 +25,7 @@ from tests.nodes.workers import WorkerNode
 from tests.security import post
 from tests.security.bombs import bomb
 from tests.security.damage import damaged, fuzz
+from tests.security.harvest import CORPUS, WITNESS
 from tests.security.vault import FORGER, MISSING, SECRET
 
 LONG = 30
@@ -265,6 +267,29 @@ def test_fuzz_who_waits_gets_the_truth_or_a_reason(mailman: WorkerNode, begin: B
             continue
     assert mailman.is_running
     assert not (mailman.folder / "unpickled").exists()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_embedded_changes_nothing_of_the_request(mailman: WorkerNode, begin: Begin, kind: str) -> None:
+    """Celery makes attributes of its request of it: a call that says it was made directly would be told to nobody."""
+    caught = begin(kind)
+    seals = post.seals_of(caught.message)
+    embed = {**post.EMBED, "called_directly": True, "is_eager": True, "taskcache_runs": [], HEADER: {"direct": True}}
+    body = typed.encode([{"sealed": seals if len(seals) > 1 else seals[0]}, {}, embed])
+    caught.send(body=body)
+
+    assert [2 * n for n in caught.numbers] == [result(timeout=LONG) for result in caught.results]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("path", sorted(CORPUS.glob("body-*.bin")), ids=lambda path: path.stem)
+def test_a_body_of_the_corpus_is_refused(mailman: WorkerNode, begin: Begin, path: Path, kind: str) -> None:
+    """Under a true header: who waits for its calls is told."""
+    caught = begin(kind)
+    caught.send(body=path.read_bytes())
+
+    assert_refused(caught, mailman)
+    assert not (mailman.folder / WITNESS).exists()
 
 
 def test_a_chunk_with_a_forged_header_is_no_chunk(mailed: ModuleType, mailman: WorkerNode, begin: Begin) -> None:
