@@ -10,8 +10,8 @@ import signal
 import socket
 import ssl
 import subprocess
-import warnings
 import tempfile
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
