@@ -55,7 +55,7 @@ def _read(data: bytes) -> Any:
         raise UntrustedValue("a message that is not one of ours")
     args, *rest = body
     # Celery takes the message apart in the worker's main process, and is not prepared for anything else than these.
-    if not all(isinstance(part, dict) for part in rest):
+    if not all(isinstance(part, dict) and all(isinstance(name, str) for name in part) for part in rest):
         raise UntrustedValue("a message that is not one of ours")
     if isinstance(args, dict):
         sealed = args.get("sealed")
@@ -63,6 +63,7 @@ def _read(data: bytes) -> Any:
         if not calls or not all(type(call) is bytes for call in calls):
             raise UntrustedValue("a message without its arguments")
         args = tuple(map(SealedArguments, calls))
+        rest[0] = {}  # the others are sealed too: what stands here could keep Celery from calling the task
     elif not isinstance(args, list | tuple):
         raise UntrustedValue("a message without its arguments")
     # Celery makes attributes of its request of what is embedded: more than this would be believed to be its own.

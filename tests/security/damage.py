@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from random import Random
 from typing import Any, TypeVar
 
 from hypothesis import HealthCheck, settings
@@ -44,6 +45,20 @@ def _damaged_one(good: bytes) -> st.SearchStrategy[bytes]:
         # The version stands in the second byte of everything we write.
         st.integers(0, 255).map(lambda version: good[:1] + bytes((version,)) + good[2:]),
     ).filter(lambda bad: bad != good)
+
+
+def spoilt(good: bytes, random: Random) -> bytes:
+    """Do the same to bytes that are others in each run, which no strategy may depend on."""
+    start, end = sorted(random.randrange(len(good) + 1) for _ in range(2))
+    noise = random.randbytes(random.randint(1, 24))
+    bends = [(random.randrange(len(good)), random.randint(1, 255)) for _ in range(random.randint(1, 4))]
+    version = bytes((random.randrange(256),))
+    return random.choice(
+        [
+            *(good[:end], good[start:], good + noise, noise, good[:start] + noise + good[end:]),
+            *(_bent(good, bends), good[:1] + version + good[2:]),
+        ]
+    )
 
 
 def _bent(good: bytes, bends: list[tuple[int, int]]) -> bytes:
