@@ -73,11 +73,10 @@ class House:
 
     def begin(self, kind: str) -> Caught:
         """Make calls that wait, and catch the message that they went in."""
-        self.broker.delete(CAUGHT)  # what a waiter of an earlier test has sent again
         name, count = KINDS[kind]
         function, numbers = self.functions[name], [next(_numbers) for _ in range(count)]
         results = list(function.starmap([(ARGUMENT, n) for n in numbers], chunk=count))
-        return Caught(self, function, numbers, results, post.Message.caught(self.broker, CAUGHT))
+        return Caught(self, function, numbers, results, post.Message.caught(self.broker, CAUGHT, results[0].task_id))
 
 
 @dataclass
@@ -294,7 +293,7 @@ def test_a_call_of_another_function_is_not_computed_by_the_batch(house: House) -
     one = house.begin("batch")
     function, n = house.functions["negative"], next(_numbers)
     stray = function(ARGUMENT, n)
-    other = post.Message.caught(house.broker, CAUGHT)
+    other = post.Message.caught(house.broker, CAUGHT, stray.task_id)
     calls = [*one.message.header["calls"][:2], (other.header["key"], other.header["token"])]
     one.send(*post.seals_of(one.message)[:2], *post.seals_of(other), header={**one.message.header, "calls": calls})
 

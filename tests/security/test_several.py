@@ -87,12 +87,11 @@ def begin(mailed: ModuleType, mailman: WorkerNode, attacked_server: ValkeyNode) 
     with redis.Redis.from_url(attacked_server.url(1)) as broker:
 
         def catch(kind: str) -> Caught:
-            broker.delete(CAUGHT)  # what a waiter of an earlier test has sent again
             name, count = KINDS[kind]
             function, numbers = getattr(mailed, name), [next(_numbers) for _ in range(count)]
             calls = [(ARGUMENT, n) for n in numbers]
             results = list(function.with_options(queue=CAUGHT).starmap(calls, chunk=count))
-            return Caught(mailed, function, numbers, results, post.Message.caught(broker, CAUGHT))
+            return Caught(mailed, function, numbers, results, post.Message.caught(broker, CAUGHT, results[0].task_id))
 
         yield catch
 
