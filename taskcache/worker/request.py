@@ -194,7 +194,11 @@ class FlightRequest(Request):
 
     def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
         """End a task because the broker was lost, which delivers its message again, or because this worker stops coldly."""
-        super().cancel(pool, signal, emit_retry)
+        try:
+            super().cancel(pool, signal, emit_retry)
+        except NotImplementedError:
+            # `solo` and `threads` can end no body. It goes on, and is nobody else's yet; or the worker's end interrupts it.
+            return
         # Acknowledged before it began, it is delivered by nobody but those who wait for it.
         self._give_back(None if self.task.acks_late else LAST_MESSAGE_MS)
 

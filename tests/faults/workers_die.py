@@ -8,7 +8,7 @@ import signal
 import time
 
 from tests.faults.scenario import ALL, BRIEF_LEASE_S, HEARING, LEASE_S, LONG_LEASE_S, Play, row
-from tests.faults.stage import LONG_S
+from tests.faults.stage import BACKEND_DB, LONG_S
 from tests.nodes.waiting import wait_until
 
 TAKEOVER_S = LEASE_S + 2
@@ -134,7 +134,8 @@ def worker_stopped(play: Play) -> None:
 def worker_cut_off(play: Play) -> None:
     """The other worker computes; what the first one says when it is heard again is refused, and it counts that."""
     play.alone()
-    far = {"FAULTS_CACHE": play.stage.worker_net.url(play.stage.cache.url())}
+    servers = {"FAULTS_CACHE": play.stage.cache.url(), "FAULTS_BACKEND": play.stage.cache.url(BACKEND_DB)}
+    far = {name: play.stage.worker_net.url(url) for name, url in servers.items()}
     worker = play.worker(env=far)
     play.ask("held")
     play.begun()
@@ -172,7 +173,7 @@ def long_body(play: Play) -> None:
     play.faulted_at = time.monotonic() + 10 * BRIEF_LEASE_S
 
 
-@row("worker stopped warmly (SIGTERM) while it computes", within_s=3, pools=("prefork", "threads"))
+@row("worker stopped warmly (SIGTERM) while it computes", within_s=3, pools=HEARING)
 def worker_stopped_warmly(play: Play) -> None:
     """A deploy: the running body is finished and published before the worker ends."""
     worker = play.worker()
@@ -185,7 +186,7 @@ def worker_stopped_warmly(play: Play) -> None:
     wait_until(lambda: not worker.is_running, "the worker to end", LONG_S)
 
 
-@row("worker stopped coldly (SIGQUIT) while it computes", at_most=2, within_s=14)
+@row("worker stopped coldly (SIGQUIT) while it computes", at_most=2, within_s=14, pools=ALL)
 def worker_stopped_coldly(play: Play) -> None:
     """It gives the flight back as it ends, and a waiter sends the message again; one that is swallowed, ten seconds later."""
     worker = play.worker()
