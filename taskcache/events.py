@@ -15,7 +15,7 @@ Kind = Literal[
     "stored",  # an entry was published
     "delivered",  # a value reached its waiters and was not stored
     "refused",  # a late or foreign publish was refused by the fence
-    "untrusted",  # an entry could not be decoded or verified
+    "untrusted",  # an entry, a wake-up or a message could not be decoded or verified
     "degraded",  # the cache could not be reached and the call was computed without it
     "busted",  # an entry was invalidated
 ]

@@ -13,7 +13,10 @@ import subprocess
 import sys
 import time
 
-FUZZED = ("test_entries.py", "test_wake_ups.py", "test_messages.py", "test_ids.py")
+FUZZED = (
+    *("test_entries.py", "test_wake_ups.py", "test_messages.py", "test_ids.py"),
+    *("test_several.py", "test_local.py"),
+)
 
 
 def main() -> int:
