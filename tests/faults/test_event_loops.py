@@ -22,6 +22,8 @@ from tests.nodes.topology import ClusterNodes
 from tests.nodes.waiting import wait_until
 
 ASK = Call("GET", (b"key",))
+# A look goes through all objects of the process, some seconds of a busy machine, and one is not enough.
+LOOK_S = 40
 
 
 def links_of(server: Server) -> list[Link]:
@@ -39,7 +41,7 @@ def test_a_loop_that_has_ended_leaves_nothing(redis_url: str, cache_name: str, t
 
     assert [None] * 5 == [asyncio.run(ask()) for _ in range(5)]
     # A thread that a loop used may hold its last work for a moment.
-    wait_until(lambda: not links_of(cache.station.server), "the links of ended loops to be gone")
+    wait_until(lambda: not links_of(cache.station.server), "the links of ended loops to be gone", LOOK_S)
     cache.close()
 
 
@@ -51,7 +53,7 @@ def test_a_loop_that_closes_its_cache_may_go_on(redis_url: str) -> None:
         loops = AsyncServer(server, own_line=True)
         found = [await loops.call(ASK)]
         await loops.close()
-        wait_until(lambda: not links_of(server), "the closed link to be gone")
+        wait_until(lambda: not links_of(server), "the closed link to be gone", LOOK_S)
         return [*found, await loops.call(ASK)]
 
     asked = asyncio.run(ask())
