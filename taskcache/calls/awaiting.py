@@ -180,7 +180,7 @@ async def _alead(
                 await driver.run(attempt.fail(told(error)), station.loops)
             raise
         function.stats_counted.computed += 1
-        with forgiving():
+        with forgiving(function):
             if not attempt.is_overtaken:
                 await driver.run(attempt.publish(sealed), station.loops)
     return value

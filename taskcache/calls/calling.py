@@ -187,12 +187,15 @@ class attempting:  # noqa: N801 - used like a function, as those of contextlib
 
 
 @contextmanager
-def forgiving() -> Iterator[None]:
+def forgiving(function: Callee) -> Iterator[None]:
     """A value that is computed and cannot be stored has been computed all the same."""
     try:
         yield
     except NoServer as error:
-        events.warn_once(f"unpublished {error}", "taskcache: a computed value could not be stored (%s)", error)
+        name = function.name or "get_or_set"
+        events.warn_once(
+            f"unpublished {name} {error}", "taskcache: a value of %s could not be stored (%s)", name, error
+        )
 
 
 def lead(
@@ -216,7 +219,7 @@ def lead(
                 attempt.run(attempt.fail(told(error)))
             raise
         function.stats_counted.computed += 1
-        with forgiving():
+        with forgiving(function):
             if not attempt.is_overtaken:
                 attempt.run(attempt.publish(sealed))
     return sealed

@@ -36,7 +36,7 @@ def clock_behind(play: Play) -> None:
     _clock(play, -3600)
 
 
-@row("one caller's clock is an hour ahead, another's an hour behind", within_s=5, without_celery="(as above)")
+@row("one caller's clock is an hour ahead, another's an hour behind", within_s=5, without_celery="as above")
 def clocks_of_callers(play: Play) -> None:
     """They wait for one flight, and both find its value as young as it is."""
     play.worker()

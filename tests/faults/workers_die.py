@@ -204,7 +204,7 @@ def worker_stopped_coldly(play: Play) -> None:
     "worker stopped coldly (SIGQUIT) as soon as the body runs",
     at_most=2,
     within_s=14,
-    without_celery="(as above)",
+    without_celery="as above",
 )
 def worker_stopped_coldly_at_once(play: Play) -> None:
     """The same, before the caller has reported that its first message was sent: that report puts nothing off."""
