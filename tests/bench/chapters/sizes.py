@@ -116,7 +116,7 @@ def upkeep(ground: Ground) -> Iterator[Outcome]:
     """What waits and leases cost while nothing happens to them: what the default watchdog and lease were chosen by."""
     scale = ground.scale
     of = told(ground, "upkeep", "upkeep", scale.threads, scale.upkeep_s)
-    for name, what in {"waits": "flights waited for", "leases": "leases renewed"}.items():
+    for name, what in {"waits": "queued flights waited for, and inquired about", "leases": "leases renewed"}.items():
         process, server = (percent * 100 for percent in of[name])
         note = f"of the server's {server:.1f} %"
         yield beside(f"{scale.threads} {what}: % of a processor", Spread(process, process, process), note)
