@@ -12,7 +12,7 @@ from tests.faults.stage import BACKEND_DB, LONG_S
 from tests.nodes.waiting import wait_until
 
 TAKEOVER_S = LEASE_S + 2
-# Nearly always within a second; at worst with Celery's own next look at its pool, five seconds later.
+# Mostly within a second; at worst with Celery's own next look at its pool, five seconds later.
 AT_ONCE_S = 6.0
 
 
