@@ -45,7 +45,7 @@ def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[...
     """
     # Once more: a program may have named what it accepts after its tasks were made.
     accept(app)
-    deaths.heard_by(consumer.pool)
+    deaths.heard_by(consumer)
     take = default_strategy(task, app, consumer, **options)
 
     def careful(message: Any, body: Any, *args: Any, **kwargs: Any) -> Any:

@@ -17,9 +17,10 @@ DEATHS = 5
 
 
 @pytest.mark.timeout(180)
-def test_five_are_missed_in_time(stage: Stage) -> None:
+@pytest.mark.parametrize("name", ["child_killed", "child_killed_reconnected"])
+def test_five_are_missed_in_time(stage: Stage, name: str) -> None:
     """Whoever waits for what it computed is told within the row's seconds, each time: a lease is longer here."""
-    row = next(each for each in MATRIX if each.name == "child_killed")
+    row = next(each for each in MATRIX if each.name == name)
     seen = [Play(stage, row, "prefork", with_celery=False).perform() for _ in range(DEATHS)]
 
     assert [] == [complaint for observed in seen for complaint in failures(row, observed)]

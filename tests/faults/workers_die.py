@@ -12,8 +12,7 @@ from tests.faults.stage import BACKEND_DB, LONG_S
 from tests.nodes.waiting import wait_until
 
 TAKEOVER_S = LEASE_S + 2
-# Mostly within a second; at worst with Celery's own next look at its pool, five seconds later.
-AT_ONCE_S = 6.0
+AT_ONCE_S = 3.0
 
 
 def _kill_worker(play: Play, function: str) -> None:
@@ -62,6 +61,10 @@ def _kill_child(play: Play, function: str) -> None:
     play.worker()
     play.ask(function)
     play.begun()
+    _kill(play)
+
+
+def _kill(play: Play) -> None:
     victims = set(play.pids())
     with play.fault():
         for pid in victims:
@@ -79,6 +82,23 @@ def _kill_child(play: Play, function: str) -> None:
 def child_killed(play: Play) -> None:
     """The main process sees the child die and tells the flight; the lease, of 30 s here, is not waited out."""
     _kill_child(play, "held")
+
+
+@row(
+    "pool child SIGKILLed after its worker has lost its broker and found it again",
+    sees="ComputationLost, with the signal",
+    words=("ComputationLost",),
+    within_s=AT_ONCE_S,
+    lease_s=LONG_LEASE_S,
+)
+def child_killed_reconnected(play: Play) -> None:
+    """The main process watches its children in the event loop that Celery emptied, too."""
+    play.worker()
+    play.ask("held")
+    play.begun()
+    play.stage.broker.restart(keep_data=True)
+    play.stage.wait_workers_connected()
+    _kill(play)
 
 
 @row(

@@ -106,7 +106,7 @@ def test_a_frozen_worker_is_replaced_and_its_late_value_refused(
 
 
 def test_a_pool_process_that_is_killed_is_told_of(shop: ModuleType, prefork: tuple[WorkerNode, str], name: str) -> None:
-    """The worker's main process sees its child die and says so to all who wait: within five seconds, Celery's own look."""
+    """The worker's main process sees its child die and says so to all who wait."""
     node, queue = prefork
     result = begin(shop, queue, name)
     joined = shop.mortal(name)
