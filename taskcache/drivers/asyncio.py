@@ -53,6 +53,7 @@ class AsyncServer:
         """Run several in one round trip; raises NoServer when any of them failed."""
         link = self._links.get(asyncio.get_running_loop())
         if link is None:
+            self._forget_closed()
             loop = asyncio.get_running_loop()
             # The loop forgets it at its end: a link refers to its loop, so by itself neither would ever go.
             link = self._links[loop] = Link(self._server, self._own_line, lambda: self._links.pop(loop, None))
@@ -64,6 +65,12 @@ class AsyncServer:
             raise self._server.explain(RedisConnectionError(str(error))) from error
         finally:
             self._server.wrote(calls)
+
+    def _forget_closed(self) -> None:
+        """Give up the links of loops that were closed without a last turn (`loop.close()` alone)."""
+        for loop, link in list(self._links.items()):
+            if loop.is_closed() and self._links.pop(loop, None) is not None and link.line is not None:
+                link.line.drop()
 
     def ask(self, packed: bytes) -> asyncio.Future[Any] | None:
         """The shortest way: the reply to a packed read on this loop's line; None when the long way has to be gone."""

@@ -8,8 +8,10 @@ the order of the commands (measured in docs/benchmarks.md).
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import hiredis
@@ -142,6 +144,13 @@ class Line(asyncio.Protocol):
         self._break(RedisConnectionError("the connection was closed"))
         # The transport closes at the next turn of the loop.
         await asyncio.sleep(0)
+
+    def drop(self) -> None:
+        """Have the server close the connection, of a loop that is closed itself: its transport needs a turn of it to close."""
+        self.is_open = False
+        with suppress(OSError):  # it may be over already
+            self._transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+        self._connection._reader = self._connection._writer = None
 
 
 async def open_line(pool: Any) -> Line:

@@ -33,10 +33,11 @@ def links_of(server: Server) -> list[Link]:
     return [each for each in gc.get_objects() if type(each) is Link and each._server is server]
 
 
+@pytest.mark.parametrize("ending", ["run", "close"])
 @pytest.mark.parametrize("transport", ["auto", "redis-py"])
-def test_a_loop_that_has_ended_leaves_nothing(redis_url: str, cache_name: str, transport: Any) -> None:
-    """A program that calls asyncio.run for each request has as many connections as before."""
-    command = [sys.executable, "-m", "tests.faults.ended_loops", redis_url, cache_name, transport]
+def test_a_loop_that_has_ended_leaves_nothing(redis_url: str, cache_name: str, transport: str, ending: str) -> None:
+    """A program that has a loop for each request has as many connections as before, however it ends them."""
+    command = [sys.executable, "-m", "tests.faults.ended_loops", redis_url, cache_name, transport, ending]
     ran = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
 
     assert (f"{[None] * 5}\nnone is left\n", "") == (ran.stdout, ran.stderr)

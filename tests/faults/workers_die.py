@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from functools import partial
 
 from tests.faults.scenario import ALL, BRIEF_LEASE_S, HEARING, LEASE_S, LONG_LEASE_S, Play, row
 from tests.faults.stage import BACKEND_DB, LONG_S
@@ -57,6 +58,15 @@ def worker_killed_before(play: Play) -> None:
     play.answered(90)
 
 
+_child_row = partial(
+    row,
+    sees="ComputationLost, with the signal",
+    words=("ComputationLost",),
+    within_s=AT_ONCE_S,
+    lease_s=LONG_LEASE_S,
+)
+
+
 def _kill_child(play: Play, function: str) -> None:
     play.worker()
     play.ask(function)
@@ -72,25 +82,13 @@ def _kill(play: Play) -> None:
     play.open()
 
 
-@row(
-    "pool child SIGKILLed (out of memory), acks early",
-    sees="ComputationLost, with the signal",
-    words=("ComputationLost",),
-    within_s=AT_ONCE_S,
-    lease_s=LONG_LEASE_S,
-)
+@_child_row("pool child SIGKILLed (out of memory), acks early")
 def child_killed(play: Play) -> None:
     """The main process sees the child die and tells the flight; the lease, of 30 s here, is not waited out."""
     _kill_child(play, "held")
 
 
-@row(
-    "pool child SIGKILLed after its worker has lost its broker and found it again",
-    sees="ComputationLost, with the signal",
-    words=("ComputationLost",),
-    within_s=AT_ONCE_S,
-    lease_s=LONG_LEASE_S,
-)
+@_child_row("pool child SIGKILLed after its worker has lost its broker and found it again")
 def child_killed_reconnected(play: Play) -> None:
     """The main process watches its children in the event loop that Celery emptied, too."""
     play.worker()
@@ -113,13 +111,7 @@ def child_killed_requeued(play: Play) -> None:
     _kill_child(play, "held_requeued")
 
 
-@row(
-    "pool child SIGKILLed, acks late without reject_on_worker_lost",
-    sees="ComputationLost, with the signal",
-    words=("ComputationLost",),
-    within_s=AT_ONCE_S,
-    lease_s=LONG_LEASE_S,
-)
+@_child_row("pool child SIGKILLed, acks late without reject_on_worker_lost")
 def child_killed_late(play: Play) -> None:
     """The message is acknowledged as failed, and those who wait are told at once."""
     _kill_child(play, "held_late")

@@ -97,7 +97,7 @@ def tell(
         for name in moves:
             possible = {move.name: move for move in fleet.moves()}
             assert name in possible, f"{name!r} is not possible now; what is: {sorted(possible)}"
-            _do(fleet, possible[name])
+            play_move(fleet, possible[name])
         drain(fleet)
     except Violation as violation:
         return str(violation), _endings(fleet)
@@ -137,7 +137,7 @@ def _play(
             if move is None:
                 break
             told.append(move.name)
-            _do(fleet, move)
+            play_move(fleet, move)
         drain(fleet)
     except Violation as violation:
         return str(violation)
@@ -146,7 +146,8 @@ def _play(
     return None
 
 
-def _do(fleet: Fleet, move: Move) -> None:
+def play_move(fleet: Fleet, move: Move) -> None:
+    """Have it happen, and look at what there is now."""
     fleet.truth.tick += 1
     move.act()
     if fleet.dirty:
@@ -165,7 +166,7 @@ def drain(fleet: Fleet) -> None:
             if move is None:
                 break
             done.add(_who(move))
-            _do(fleet, move)
+            play_move(fleet, move)
         if not _unended(fleet):
             return
         _pass_time(fleet)

@@ -55,9 +55,11 @@ class Fleet:
         # Whether the server may have changed since the last look, and what it held right after the last command.
         self.dirty = True
         self.seen: Any = None
+        # What the last move was answered or told.
+        self.shown: list[Any] = []
         # What it means that a command of an invalidation has run.
         self._effects: list[tuple[Call, Callable[[], Any]]] = []
-        self._tokens: list[str] = []
+        self.tokens: list[str] = []
         self._sent = self._begun = 0
         self._ears: Any = client.pubsub()  # type: ignore[no-untyped-call]  # redis-py
         self._ears.psubscribe("inbox:*")
@@ -99,9 +101,9 @@ class Fleet:
 
     def named(self, token: str) -> str:
         """A short name of a token, the same in every repetition."""
-        if token not in self._tokens:
-            self._tokens.append(token)
-        return f"T{self._tokens.index(token) + 1}"
+        if token not in self.tokens:
+            self.tokens.append(token)
+        return f"T{self.tokens.index(token) + 1}"
 
     def message(self, token: str, key: str, *, since: int | None = None, claims: bool = False) -> Message:
         self._sent += 1
@@ -156,6 +158,7 @@ class Fleet:
                 queue.eval(script.text.decode(), len(call.keys), *call.keys, *call.args)
             queue.eval(LOOK, 0)
             reply, self.seen = queue.execute()
+        self.shown.append(reply)
         if call.name == "renew" and reply == b"asserted":
             self.truth.check_asserted(str(call.args[0]))
         if call.name == "elect":
@@ -237,42 +240,46 @@ class Fleet:
 
     def moves(self) -> Iterator[Move]:
         """Everything that can happen now."""
-        for process in self.processes:
-            yield from process.moves()
-        for worker in self.workers:
-            yield from worker.moves()
-        for other in self.invalidators:
-            yield from other.moves()
+        for _, move in self.moves_by_member():
+            yield move
+
+    def moves_by_member(self) -> Iterator[tuple[str, Move]]:
+        """Everything that can happen now, with the name of whoever does it; that of nobody for what befalls them all."""
+        for member in (*self.processes, *self.workers, *self.invalidators):
+            for move in member.moves():
+                yield member.name, move
         for place, (inbox, token, envelope) in enumerate(self.mail[:4]):
             # Names do not tell places apart; a repetition takes the first that fits.
             told = f"{inbox} of {self.named(token)}{' with its value' if envelope else ''}"
-            yield Move(f"tell {told}", 3, partial(self._post, place))
+            yield inbox, Move(f"tell {told}", 3, partial(self._post, place))
             if not self.is_draining:
-                yield Move(f"lose what tells {told}", 1, partial(self.mail.pop, place), is_fault=True)
-                yield from self.fault("twice", f"tell {told}, twice", partial(self.mail.append, self.mail[place]))
+                yield "", Move(f"lose what tells {told}", 1, partial(self.mail.pop, place), is_fault=True)
+                for move in self.fault("twice", f"tell {told}, twice", partial(self.mail.append, self.mail[place])):
+                    yield "", move
         if not self.is_draining:
             yield from self._beginnings()
-            yield from self._disasters()
+            for move in self._disasters():
+                yield "", move
 
     def _post(self, place: int) -> None:
         name, token, envelope = self.mail.pop(place)
         process = next(each for each in self.processes if each.name == name)
+        self.shown.append((token, envelope))
         if process.is_alive:
             process.deliver(token, envelope)
 
-    def _beginnings(self) -> Iterator[Move]:
+    def _beginnings(self) -> Iterator[tuple[str, Move]]:
         if self._begun < self.climate.calls:
             for process in self.processes:
                 for key in KEYS:
-                    yield Move(
-                        f"{process.name} asks for {key}", self.climate.beginning, partial(self._call, process, key)
-                    )
+                    name = f"{process.name} asks for {key}"
+                    yield process.name, Move(name, self.climate.beginning, partial(self._call, process, key))
                 for token, key in self._waited():
                     name = f"{process.name} asks for {self.named(token)} by its id"
-                    yield Move(name, self.climate.beginning / 3, partial(self._call, process, key, token))
+                    yield process.name, Move(name, self.climate.beginning / 3, partial(self._call, process, key, token))
         if len(self.invalidators) < self.climate.invalidations:
             for kind, act in self._invalidations():
-                yield Move(kind, self.climate.invalidating, act)
+                yield "", Move(kind, self.climate.invalidating, act)
 
     def _waited(self) -> list[tuple[str, str]]:
         """Tokens of results that somebody holds, with their keys."""
@@ -379,7 +386,7 @@ class Fleet:
         self.dirty, self.seen = True, None
 
     def empty(self, *, broker: bool) -> None:
-        self.truth.lost |= set(self._tokens)
+        self.truth.lost |= set(self.tokens)
         self.client.flushdb()
         self.dirty, self.seen = True, None
         if broker:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
+import pytest
 import redis
 
+from taskcache import ComputationLost
 from taskcache.codec.sealing import Codec
 from taskcache.launchers import serializer
 from taskcache.launchers.serializer import SealedArguments
@@ -110,3 +113,10 @@ def call_of(function: Any, *args: Any, secret: str | None, token: str | None = N
     token = token or new_token()
     header = {"key": function.key_for(*args), "token": token, "above": []}
     return Message(function.name, body(sealed(function.name, list(args), secret)), header, token)
+
+
+def assert_middle_refused(results: Sequence[Any], numbers: Sequence[int]) -> None:
+    """Of three calls that travelled together the second was forged: who waits for it is told, the others have their values."""
+    with pytest.raises(ComputationLost):
+        results[1](timeout=30)
+    assert [2 * numbers[0], 2 * numbers[2]] == [results[0](timeout=30), results[2](timeout=30)]

@@ -61,6 +61,7 @@ async def test_a_loop_that_is_closed_gives_its_leases_up(cache: Cache) -> None:
             loop.run_until_complete(asyncio.wait_for(left(), 0.2))
         for task in asyncio.all_tasks(loop):
             task.set_name("abandoned")
+        loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
 
     await asyncio.to_thread(abandoned)
