@@ -245,7 +245,8 @@ class Fleet:
 
     def moves_by_member(self) -> Iterator[tuple[str, Move]]:
         """Everything that can happen now, with the name of whoever does it; that of nobody for what befalls them all."""
-        for member in (*self.processes, *self.workers, *self.invalidators):
+        members: list[Process | Worker | Other] = [*self.processes, *self.workers, *self.invalidators]
+        for member in members:
             for move in member.moves():
                 yield member.name, move
         for place, (inbox, token, envelope) in enumerate(self.mail[:4]):
