@@ -1,6 +1,9 @@
 """
 This is where every run of a small fleet is played: in each state everything that can happen next happens once.
 
+A world that is too large for that is played with all runs of a few switches: how often somebody who could go on is made to
+wait for another. Most races need one or two (Musuvathi and Qadeer, Iterative context bounding, PLDI 2007).
+
 States are told apart by what the server holds, what is on its way, what each member has done and was answered, and which
 invalidations each run and call precedes. Two orders of the same steps that nobody can tell apart lead to one state and go
 on as one. Nothing is drawn: what is random in the product comes from the history of whoever asks for it.
@@ -25,6 +28,7 @@ from tests.races.fleet import Fleet
 from tests.races.moves import Climate, Move
 from tests.races.truth import Violation
 
+ENDLESS = 1_000_000
 # Times are written in as many digits; they differ in each run, and within one nothing hangs on them.
 _TIME_DIGITS = 12
 _LEFT_DIGITS = 4
@@ -39,9 +43,13 @@ class World:
     workers: int = 1
     computing: tuple[str, ...] = ()
     faults: dict[str, int] = field(default_factory=dict)
-    # Looks of each watch and beats of each renewer that are played among the other steps; when all else is done they go on.
+    # What could go on for ever is played so often among the other steps, and at the end until all is done: looks of each
+    # watch, beats of each renewer, messages of each flight that a worker takes.
     looks: int = 0
     beats: int = 0
+    takes: int = 2
+    # How often somebody who could go on is made to wait; None: as often as there is a chance.
+    switches: int | None = None
     lifetimes: tuple[str, ...] = ("lasting",)
     acks_late: bool = False
     requeues: bool = False
@@ -75,7 +83,8 @@ class Played:
 
 def play_all(client: redis.Redis, world: World, *, most: int = 1_000_000, scripts: Scripts | None = None) -> Played:
     """Play all runs of a world, until one breaks an invariant or `most` states are known."""
-    played, known = Played(), set[bytes]()
+    # With how few switches each state was reached.
+    played, known = Played(), dict[bytes, int]()
     open_: list[tuple[str, ...]] = [()]
     while open_:
         story = open_.pop()
@@ -83,12 +92,12 @@ def play_all(client: redis.Redis, world: World, *, most: int = 1_000_000, script
         try:
             for name in story:
                 run.do(name)
-            while (state := run.state()) not in known:
+            while run.switches < known.get(state := run.state(), ENDLESS):
                 if played.states >= most:
                     played.is_complete = False
                     return played
-                known.add(state)
-                played.states += 1
+                known[state] = run.switches
+                played.states = len(known)
                 names = run.names()
                 if not names:
                     played.ends += 1
@@ -116,6 +125,9 @@ class _Run:
         self._asker, self._drawn = "", count()
         self._patch = patch.object(os, "urandom", self._random)
         self._patch.start()
+        # Who moved last, and how often somebody who could have gone on was made to wait.
+        self._last = ""
+        self.switches = 0
         self.fleet = Fleet(client, world.climate(), scripts)
 
     def close(self) -> None:
@@ -124,16 +136,36 @@ class _Run:
 
     def _random(self, size: int) -> bytes:
         """What is random, from who asks and what that one has seen: the same in every order of the others' steps."""
-        return blake2b(self._seen[self._asker] + b"%d" % next(self._drawn), digest_size=size).digest()
+        asked = b"%b %b %d" % (self._asker.encode(), self._seen[self._asker], next(self._drawn))
+        return blake2b(asked, digest_size=size).digest()
 
     # -- moves
 
     def names(self) -> list[str]:
-        """What can happen now, each once."""
-        return list(dict.fromkeys(move.name for _, move in self._moves()))
+        """What can happen now, each once; first what whoever moved last does next."""
+        moves = [move for _, move in self._moves()]
+        if self._world.switches == self.switches and self._can_go_on(moves):
+            moves = [move for move in moves if self._mover(move) in (self._last, "")]
+        # First what goes on with what went on last: it is nearest to here.
+        moves.sort(key=lambda move: self._mover(move) != self._last)
+        return list(dict.fromkeys(move.name for move in moves))
+
+    def _can_go_on(self, moves: list[Move]) -> bool:
+        movers = [self._mover(move) for move in moves if not _repeated(move.name)]
+        return bool(self._last) and self._last in movers
+
+    def _mover(self, move: Move) -> str:
+        """Whose step it is: a call's, a process's, a worker's, an invalidation's; nobody's for what befalls them."""
+        if " asks for " in move.name:
+            return f"C{self._begun() + 1}"
+        found = None if move.is_fault else _MEMBER.match(move.name)
+        return found[1] if found else ""
+
+    def _begun(self) -> int:
+        return sum(len(process.callers) for process in self.fleet.processes)
 
     def _moves(self) -> Iterator[tuple[str, Move]]:
-        begun = len([each for process in self.fleet.processes for each in process.callers])
+        begun = self._begun()
         for who, move in self.fleet.moves_by_member():
             if " asks for " in move.name:
                 # Calls that are alike begin in one order.
@@ -142,7 +174,9 @@ class _Run:
             elif _INVALIDATES.match(move.name):
                 if move.name.partition(" ")[2] in self._invalidations_left():
                     yield who, move
-            elif (kind := _repeated(move.name)) is None or self._counts[move.name] < getattr(self._world, kind):
+            elif (kind := _repeated(move.name)) is None or self._counts[self._spelled(move.name)] < getattr(
+                self._world, kind
+            ):
                 yield who, move
 
     def _invalidations_left(self) -> list[str]:
@@ -154,11 +188,16 @@ class _Run:
 
     def do(self, name: str) -> None:
         """Have it happen, and remember what it showed to whom."""
-        who, move = next((who, move) for who, move in self._moves() if move.name == name)
+        found = list(self._moves())
+        who, move = next((who, move) for who, move in found if move.name == name)
+        mover = self._mover(move)
+        if mover not in (self._last, ""):
+            self.switches += self._can_go_on([move for _, move in found])
+            self._last = mover
         self._asker, self._drawn = who, count()
         told = self._spelled(name)
         self.fleet.shown.clear()
-        self._counts[name] += 1
+        self._counts[told] += 1
         play_move(self.fleet, move)
         if who:
             shown = repr([told, _timeless(self.fleet.shown)]).encode()
@@ -201,21 +240,26 @@ class _Run:
         ]
         invalidators = [(name, each.applied > 0, each.returned > 0, self._seen[name]) for name, each in invalidations]
         told = (
+            self._last if self._world.switches is not None else "",
             *(_held(truth.server), fleet.mail, sorted(map(_content, fleet.broker)), sorted(fleet.budget.items())),
             *(runs, calls, members, workers, invalidators),
             *(sorted(truth.lost), sorted(truth.revoked), sorted(truth.spent), sorted(fleet.discarded)),
-            sorted((self._spelled(name), n) for name, n in self._counts.items() if _repeated(name)),
+            sorted((name, times) for name, times in self._counts.items() if _repeated(name)),
         )
         return blake2b(repr(told).encode(), digest_size=16).digest()
 
 
+# The rest begins with what befalls somebody: "lose what tells", "message 1 comes twice".
+_MEMBER = re.compile(r"(?:tell |the child of |the main process of )?([CPWI]\d+)\b")
 _INVALIDATES = re.compile(r"I\d+ (busts|puts|bumps)\b")
 
 
 def _repeated(name: str) -> str | None:
-    """What bounds a move that can be repeated for ever: looks of a watch, beats of a renewer; None for others."""
+    """What bounds a move that can be repeated for ever; None for others."""
     if name.endswith(" renews"):
         return "beats"
+    if " takes " in name:
+        return "takes"
     return "looks" if name.endswith((" looks", "to be sent again", " misses its message")) else None
 
 

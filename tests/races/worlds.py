@@ -1,0 +1,46 @@
+"""This is where the small fleets are whose every run is played, by name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.races.exhaustive import World
+
+_BOTH_TAGGED = ("P0 asks for f:b", "P1 asks for f:b")
+_TWO_THREADS = ("P0 asks for f:a", "P0 asks for f:a")
+_BUST = ("busts f:a",)
+_TWO = World(switches=1)
+# A fault may come at every moment of a run, which is many runs: each is played with every fault, and without a switch.
+_BAD = World(switches=0)
+
+WORLDS: dict[str, World] = {
+    "two calls, in any order": World(),
+    "two calls": _TWO,
+    "two calls, a bust": replace(_TWO, invalidates=_BUST),
+    "two calls, a put": replace(_TWO, invalidates=("puts f:a",)),
+    "two calls, a bump": replace(_TWO, invalidates=("bumps f",)),
+    "two tagged calls, a bump of the tag": replace(_TWO, begins=_BOTH_TAGGED, invalidates=("bumps the tag",)),
+    "two calls of one process, a bust": replace(_TWO, begins=_TWO_THREADS, invalidates=_BUST),
+    "two calls that compute themselves, a bust": replace(
+        _TWO, begins=_BOTH_TAGGED, computing=("f:b",), workers=0, invalidates=("busts f:b",)
+    ),
+    "two calls that compute themselves, a bump": replace(
+        _TWO, begins=_BOTH_TAGGED, computing=("f:b",), workers=0, invalidates=("bumps f",)
+    ),
+    "two calls, a caller is killed": replace(_BAD, faults={"crash_process": 1}),
+    "two calls, a worker is killed": replace(_BAD, workers=2, faults={"crash_worker": 1}),
+    "two calls, a pool's process dies": replace(_BAD, faults={"crash_child": 1}),
+    "two calls, a message is lost": replace(_BAD, faults={"lose_message": 1}, looks=1),
+    "two calls, a message comes twice": replace(_BAD, workers=2, faults={"dup": 1}),
+    "two calls, a reply is lost": replace(_BAD, faults={"lost_reply": 1}),
+    "two calls, one leaves": replace(_TWO, faults={"leave": 1}),
+    "two calls of one process, one leaves": replace(_TWO, begins=_TWO_THREADS, faults={"leave": 1}),
+    "two calls, a lease ends": replace(_BAD, faults={"pause": 1}, beats=1),
+    "two calls, the server is emptied": replace(_BAD, faults={"empty": 1}),
+    "one call, the server is emptied, its worker renews": replace(
+        _BAD, begins=("P0 asks for f:a",), faults={"empty": 1}, beats=1
+    ),
+    "two calls, a body fails": replace(_BAD, faults={"fail": 1}, invalidates=_BUST),
+    "two calls, a retry, a bust": replace(_BAD, faults={"retry": 1}, invalidates=_BUST),
+    "two calls, three lifetimes, a bust": replace(_BAD, lifetimes=("lasting", "short", "zero"), invalidates=_BUST),
+}
