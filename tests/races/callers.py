@@ -10,7 +10,7 @@ from taskcache.drivers.renewer import Lease, Renewer
 from taskcache.errors import Cancelled, DispatchFailed, NoServer
 from taskcache.launcher import MessageMissing
 from taskcache.protocol.flight import Landing, Lead, attend, begin, depart, obtain
-from taskcache.protocol.steps import Inquire, Launch, Pause, Wait
+from taskcache.protocol.steps import Call, Inquire, Launch, Pause, Wait
 from taskcache.protocol.watch import watch
 from tests.races.bodies import compute
 from tests.races.fibers import Actions, Body, Fiber
@@ -304,6 +304,16 @@ class Other:
         yield from self.fleet.command_moves(self.fiber, self.go_on)
         if isinstance(self.fiber.asks, Body):
             yield from self.fleet.body_moves(self.name, self.fiber, self.go_on, is_worker=False)
+
+
+class Direct:
+    """The server as the renewer sees it."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+
+    def replies(self, calls: list[Call]) -> list[Any]:
+        return [self._fleet.execute(call) for call in calls]
 
 
 class Beating(Renewer):

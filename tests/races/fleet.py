@@ -19,7 +19,7 @@ from taskcache.protocol.stamps import bump, function_stamp, tag_stamp
 from taskcache.protocol.steps import Call
 from taskcache.settings import Settings
 from tests.races.bodies import TTL_MS, Message
-from tests.races.callers import Beating, Caller, Other, Process
+from tests.races.callers import Beating, Caller, Direct, Other, Process
 from tests.races.fibers import Actions, Fiber
 from tests.races.moves import Climate, Move
 from tests.races.truth import LOOK, Invalidation, Run, Truth
@@ -392,13 +392,3 @@ class Fleet:
         self.dirty, self.seen = True, None
         if broker:
             self.broker.clear()
-
-
-class Direct:
-    """The server as the renewer sees it."""
-
-    def __init__(self, fleet: Fleet) -> None:
-        self._fleet = fleet
-
-    def replies(self, calls: list[Call]) -> list[Any]:
-        return [self._fleet.execute(call) for call in calls]
