@@ -8,9 +8,11 @@ from enum import Enum, auto
 from taskcache.codec.envelope import (
     COMPRESSED,
     COUNT_AT,
+    CREATED_AT,
     FLAGS_AT,
     HEADER_BYTES,
     IS_OURS,
+    KEY_ID_AT,
     PICKLE,
     SIGNED,
     STAMP_BYTES,
@@ -19,6 +21,8 @@ from taskcache.codec.envelope import (
 
 # The head of an entry that depends on its function alone.
 SHORT_HEAD_BYTES = HEADER_BYTES + STAMP_BYTES
+# No label at all is 0xFFFF; the few that are nearly as long are looked at the long way.
+_LABEL_END = CREATED_AT - 1
 # Also what a later version may have added.
 _UNUSUAL = 0xFF & ~(PICKLE | COMPRESSED | SIGNED)
 
@@ -45,7 +49,10 @@ def is_fresh_value(entry: bytes, stamp: bytes | None) -> bool:
         and len(entry) >= SHORT_HEAD_BYTES
         and entry[:2] == IS_OURS
         and entry[COUNT_AT] == 1
-        and not entry[FLAGS_AT] & _UNUSUAL
+        and not (flags := entry[FLAGS_AT]) & _UNUSUAL
+        # What contradicts itself is not ours: a stamp of no function, and the key of a signature that is not there.
+        and entry[_LABEL_END] != 0xFF
+        and (not entry[KEY_ID_AT] or flags & SIGNED != 0)
     )
 
 

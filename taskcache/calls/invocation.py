@@ -94,7 +94,10 @@ class Invocation(Struct, eq=False):
                 return self.landing(envelope)
             # A second look at the same entry that still wants more finds tags it cannot name: not ours.
             if verdict is Verdict.MORE and len(stamps) == len(self.stamps):
-                return self._extra(envelope)
+                extra = self._extra(envelope)
+                if not extra.keys:
+                    raise UntrustedValue("an entry with more stamps than tags")
+                return extra
             return None
         except UntrustedValue as error:
             self.distrust(entry, error)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskcache import events
-from taskcache.codec.envelope import unpack
+from taskcache.codec.envelope import COUNT_AT, FLAGS_AT, HEADER_BYTES, STAMP_BYTES, Flags, unpack
 from tests.nodes.server import ValkeyNode
 from tests.security.bombs import bomb
 from tests.security.damage import damaged, fuzz
@@ -236,6 +236,20 @@ def test_fuzz_without_a_secret_no_bytes_break_a_reader(unsigned: Vault, data: st
     unsigned.put(function.key_for(7), bad)
 
     assert 6 == len(unsigned.reads(function, 7))
+
+
+def test_an_entry_with_more_stamps_than_tags_is_a_miss(unsigned: Vault) -> None:
+    """Whoever names none cannot be asked whether they hold: it was an MGET without keys, and its error the caller's."""
+    for function, stamps in ((unsigned.square, 1), (unsigned.tagged, 2)):
+        function.bust(9)
+        value, key = function(9), function.key_for(9)
+        good = bytearray(unsigned.entry(key))
+        good[FLAGS_AT] &= ~Flags.TAGGED
+        good[COUNT_AT] = stamps + 1
+        unsigned.put(key, bytes(good[: HEADER_BYTES + stamps * STAMP_BYTES]) + b"s" * STAMP_BYTES + b"\xc0")
+
+        assert (None, value, value) == (function.peek(9), function(9), function(9))
+        assert function.peek(9) is not None
 
 
 # Other things than entries
