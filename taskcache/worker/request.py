@@ -124,6 +124,9 @@ class FlightRequest(Request):
         header["owner"] = new_owner()
         # A body that is interrupted in another process than this one leaves the last word to this one.
         header["main"] = os.getpid()
+        if not header.get("claims") and ("calls" in header or "token" in header):
+            # It has a flight. Somebody who says that it makes one would have it computed for nobody.
+            header.pop("direct", None)
         if "calls" in header:
             return
         header.setdefault("token", new_token())

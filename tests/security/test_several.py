@@ -208,6 +208,15 @@ def test_a_forged_call_does_not_harm_its_neighbours(mailman: WorkerNode, begin: 
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_message_that_is_said_to_make_its_flight_is_of_the_one_it_has(begin: Begin, kind: str) -> None:
+    """As those of `.delay()` do. It was computed for nobody, and who waited was told nothing for a minute."""
+    caught = begin(kind)
+    caught.send(header={**caught.message.header, "direct": True})
+
+    assert [2 * n for n in caught.numbers] == [result(timeout=LONG) for result in caught.results]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_an_old_message_is_dropped(mailman: WorkerNode, begin: Begin, kind: str) -> None:
     """Sent again it runs nothing, and stores nothing of what was invalidated since; it is ours, and not counted."""
     caught = begin(kind)
