@@ -137,6 +137,8 @@ def leave(station: Station, pending: Pending, revoke: bool) -> None:
     except NoServer:
         return
     if revoke and pending.launcher is not None and said in ("running", "ended"):
+        # First: who came to it in this process meanwhile hears of the revocation, and has to know whose it was.
+        station.left.append(pending.token)
         pending.launcher.revoke(pending.token)
 
 

@@ -165,6 +165,7 @@ class Invocation(Struct, eq=False):
             usable=self.usable,
             opened=self.opened,
             failure=self.failure,
+            was_left=station.left.__contains__,
             has_stamps_beside=not station.server.is_cluster,
         )
 

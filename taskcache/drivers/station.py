@@ -6,9 +6,10 @@ import os
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from taskcache.drivers.asyncio import AsyncServer
 from taskcache.drivers.keeper import Keeper
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 # How long a server that did not answer is left alone by calls that can do without it.
 BREAK_S = 1.0
+MOST_LEFT: Final = 1_000
 
 _stations: weakref.WeakSet[Station] = weakref.WeakSet()
 
@@ -43,6 +45,8 @@ class Station:
         self._wire = self.server.wire
         self.loops = AsyncServer(self.server, own_line=settings.transport == "auto")
         self._nears: dict[str, Near] = {}
+        # Flights that this process left as its last waiter, and had revoked: a revocation is told within seconds.
+        self.left: deque[str] = deque(maxlen=MOST_LEFT)
         _stations.add(self)
 
     @property

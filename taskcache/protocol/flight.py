@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from taskcache.codec.envelope import ID_BYTES, unpack
-from taskcache.errors import Cancelled, ComputationLost, UntrustedValue
+from taskcache.errors import Cancelled, ComputationLost, Revoked, UntrustedValue
 from taskcache.freshness import Verdict, judge
 from taskcache.protocol import scripts, stamps
 from taskcache.protocol.entry import EntryKey, is_of, new_token, read
@@ -81,6 +81,8 @@ class Errand(Struct, frozen=True):
     opened: Callable[[bytes, str], tuple[Landing, Extra]]
     # Seals an error for everybody who waits.
     failure: Callable[[BaseException, str], bytes]
+    # Whether this process has left a flight as its last one, and had it revoked.
+    was_left: Callable[[str], bool] = lambda token: False
     # A script can read the stamps: everywhere but in a Cluster, whose slots keep them apart from the entry.
     has_stamps_beside: bool = False
 
@@ -129,8 +131,7 @@ def obtain(
         ending = yield from _ended(errand, flight, leads)
         if isinstance(ending, Delivery):
             landed = yield from _delivered(errand, ending)
-            # Somebody else of this process left as the last one while we came: we have not cancelled anything.
-            if landed is not None and not isinstance(landed.error, Cancelled):
+            if landed is not None and not _is_told_by_a_leave(errand, flight, landed.error):
                 return landed.via(source)  # type: ignore[arg-type]  # one of the two above
             continue
         if ending is None:
@@ -144,6 +145,11 @@ def obtain(
         first = yield from read((errand.key.entry, *errand.stamps))
         if _is_unreadable(errand, first[0], first[1:], flight):
             raise ComputationLost(_UNREADABLE)
+
+
+def _is_told_by_a_leave(errand: Errand, token: str, error: BaseException | None) -> bool:
+    """Somebody else of this process left as the last one while we came: whoever stays has cancelled nothing."""
+    return isinstance(error, Cancelled) or (isinstance(error, Revoked) and errand.was_left(token))
 
 
 def judged(errand: Errand, entry: bytes | None, current: Sequence[bytes | None]) -> Steps[Landing | None]:

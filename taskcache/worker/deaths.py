@@ -54,5 +54,6 @@ def _gone(pid: int) -> None:
     for hub in list(_hubs.values()):
         hub.remove(watched)
     os.close(watched)
-    for pool in list(_hubs):
-        pool.maintain_pool()
+    for pool, hub in list(_hubs.items()):
+        # After what else is to be read now: the dead one's last word may be that it has begun.
+        hub.call_soon(pool.maintain_pool)

@@ -71,6 +71,8 @@ def _kill_child(play: Play, function: str) -> None:
     play.worker()
     play.ask(function)
     play.begun()
+    # Before it has heard that a child has begun, the main process of Celery gives the message to another one.
+    play.renewed()
     _kill(play)
 
 
@@ -94,6 +96,7 @@ def child_killed_reconnected(play: Play) -> None:
     play.worker()
     play.ask("held")
     play.begun()
+    play.renewed()
     play.stage.broker.restart(keep_data=True)
     play.stage.wait_workers_connected()
     _kill(play)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskcache.calls.computing import new_owner
 from taskcache.drivers.renewer import Lease, Renewer
-from taskcache.errors import Cancelled, DispatchFailed, NoServer
+from taskcache.errors import Cancelled, DispatchFailed, NoServer, Revoked
 from taskcache.launcher import MessageMissing
 from taskcache.protocol.flight import Landing, Lead, attend, begin, depart, obtain
 from taskcache.protocol.steps import Call, Inquire, Launch, Pause, Wait
@@ -15,6 +15,7 @@ from taskcache.protocol.watch import watch
 from tests.races.bodies import compute
 from tests.races.fibers import Actions, Body, Fiber
 from tests.races.moves import Move
+from tests.races.truth import Violation
 
 if TYPE_CHECKING:
     from tests.races.fleet import Fleet
@@ -32,7 +33,7 @@ class Caller:
         self.ended = ""
         self.token = ""
         self.owner = new_owner() if computes else ""
-        self.errand = self.fleet.errand(key, process.inbox, self.owner)
+        self.errand = self.fleet.errand(key, process.inbox, self.owner, process.left)
         self.fiber = Fiber(name, self._steps(), self._end)
         self.go_on(self.fiber.start)
 
@@ -66,6 +67,9 @@ class Caller:
         self.ended = type(error).__name__ if error is not None else "a value"
         if self.polls:
             return  # It asked for that computation, old or not.
+        told = value.error if isinstance(value, Landing) else error
+        if isinstance(told, Revoked) and self.token in self.process.left:
+            raise Violation(f"I7: {self.name} stayed and hears that its own process had it revoked")
         self.fleet.truth.deliver(self.name, self.key, self.began, value, error)
 
     def moves(self) -> Iterator[Move]:
@@ -98,6 +102,7 @@ class Caller:
 
             def told(word: Any, error: BaseException | None) -> None:
                 if revokes and word in ("running", "ended"):
+                    self.process.left.append(token)
                     fleet.revoke(token)
 
             self.process.also(f"{self.name}'s leave", depart(self.errand, token, envelope=envelope), told)
@@ -170,6 +175,8 @@ class Process:
         self.is_alive = True
         self.watches: dict[str, Watching] = {}
         self.early: dict[str, bytes] = {}
+        # Flights that it left as the last one, and had revoked.
+        self.left: list[str] = []
         self.callers: list[Caller] = []
         self.others: list[Other] = []
         self.renewer = fleet.renewer()

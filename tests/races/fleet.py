@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from functools import partial
 from typing import Any, cast
 
@@ -79,7 +79,7 @@ class Fleet:
 
     # -- what its members need ------------------------------------------------------------------------------
 
-    def errand(self, key: str, inbox: str, owner: str) -> Errand:
+    def errand(self, key: str, inbox: str, owner: str, left: Container[str] = ()) -> Errand:
         """`Invocation.errand` without a station."""
         invocation = self.invocations[key]
         return Errand(
@@ -92,6 +92,7 @@ class Fleet:
             usable=invocation.usable,
             opened=invocation.opened,
             failure=invocation.failure,
+            was_left=left.__contains__,
             # Not for the first key, as it would be in a Cluster: its workers read the stamps before they claim.
             has_stamps_beside=key != next(iter(self.invocations)),
         )

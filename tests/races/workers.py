@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskcache.calls.computing import new_owner
 from taskcache.drivers.renewer import Lease
-from taskcache.errors import ComputationLost, NoServer
+from taskcache.errors import ComputationLost, NoServer, Revoked
 from taskcache.protocol.entry import new_token, read
 from taskcache.protocol.flight import Lead, begin, end, judged, obtain, yield_back
 from taskcache.protocol.steps import Wait
@@ -71,7 +71,7 @@ class Worker:
         self.owner = new_owner()
         lease = Lease(fleet.invocations[message.key].place(), message.token, self.owner)
         if message.token in fleet.truth.revoked:
-            reason = ComputationLost("revoked before it ran")
+            reason = Revoked("revoked before it ran")
             # Celery stores REVOKED too, where a caller that inquires finds it.
             fleet.discarded[message.token] = reason
             self.others.append(Other(fleet, f"{self.name} discards", self._told(message, lease, reason)))
@@ -157,7 +157,7 @@ class Worker:
         if news == "died" and fleet.climate.requeues:
             self.others.append(Other(fleet, f"{self.name} gives back", self._given_back(message)))
         elif news in ("died", "revoked"):
-            reason = ComputationLost(f"its child died: {news}")
+            reason = Revoked("revoked while it ran") if news == "revoked" else ComputationLost("its child died")
             self.others.append(Other(fleet, f"{self.name} tells", self._told(message, lease, reason)))
 
     def _given_back(self, message: Message) -> Actions:

@@ -35,6 +35,9 @@ WORLDS: dict[str, World] = {
     "two calls, a reply is lost": replace(_BAD, faults={"lost_reply": 1}),
     "two calls, one leaves": replace(_TWO, faults={"leave": 1}),
     "two calls of one process, one leaves": replace(_TWO, begins=_TWO_THREADS, faults={"leave": 1}),
+    "two calls of one process, one leaves and has it revoked": replace(
+        _TWO, begins=_TWO_THREADS, faults={"leave": 1}, revokes=True
+    ),
     "two calls, a lease ends": replace(_BAD, faults={"pause": 1}, beats=1),
     "two calls, the server is emptied": replace(_BAD, faults={"empty": 1}),
     "one call, the server is emptied, its worker renews": replace(

@@ -65,6 +65,12 @@ def is_true(vault: Vault, function: Any, number: int, found: dict[str, Any]) -> 
     return all(value is MISSING or value == truth for value in readers.values()) and calls == [truth, truth]
 
 
+def signed_only(bad: bytes, found: dict[str, Any]) -> dict[str, Any]:
+    """What may not be read without a signature: all but what `incr` leaves (docs/security.md)."""
+    is_counter = len(bad) <= 20 and bad.strip().lstrip(b"+-").isdigit()
+    return {name: value for name, value in found.items() if not (is_counter and name in ("get", "get_many"))}
+
+
 # With a secret
 
 
@@ -77,7 +83,7 @@ def test_fuzz_damaged_entries_are_misses(signed: Vault, data: st.DataObject) -> 
     bad = data.draw(damaged([*signed.good(), signed.entry(function.key_for(7))]))
     signed.put(function.key_for(7), bad)
 
-    assert is_true(signed, function, 7, signed.reads(function, 7))
+    assert is_true(signed, function, 7, signed_only(bad, signed.reads(function, 7)))
 
 
 @fuzz(60)
@@ -86,11 +92,7 @@ def test_fuzz_anything_at_all_is_a_miss(signed: Vault, bad: bytes) -> None:
     """Bytes that have nothing to do with us are computed over."""
     signed.put(signed.square.key_for(7), bad)
 
-    found = signed.reads(signed.square, 7)
-    # The one thing that is read without a signature: what `incr` leaves (docs/security.md).
-    if bad.strip().lstrip(b"+-").isdigit():
-        found = {name: value for name, value in found.items() if name not in ("get", "get_many")}
-    assert is_true(signed, signed.square, 7, found)
+    assert is_true(signed, signed.square, 7, signed_only(bad, signed.reads(signed.square, 7)))
 
 
 def test_entries_swapped_between_keys_and_functions_are_misses(signed: Vault) -> None:

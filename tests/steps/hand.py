@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
-from taskcache.errors import Cancelled, UntrustedValue
+from taskcache.errors import Cancelled, Revoked, UntrustedValue
 from taskcache.protocol.entry import EntryKey
 from taskcache.protocol.flight import Errand, Extra, Landing
 from taskcache.protocol.steps import Call, Calls, Step, Steps
@@ -37,12 +37,16 @@ def opened(sealed: bytes, token: str) -> tuple[Landing, Extra]:
         raise UntrustedValue
     if sealed == b"cancelled":
         return Landing(None, Cancelled(), 0), Extra(())
+    if sealed == b"revoked":
+        return Landing(None, Revoked(), 0), Extra(())
     if sealed.startswith(b"error:"):
         return Landing(None, LookupError(sealed[6:].decode()), 0), Extra(())
     return Landing(sealed[30:].decode(), None, 0), Extra(())
 
 
-def errand(*, owner: str = "", lifetime_ms: int = 60_000, settings: Settings | None = None) -> Errand:
+def errand(
+    *, owner: str = "", lifetime_ms: int = 60_000, settings: Settings | None = None, left: Container[str] = ()
+) -> Errand:
     """A call of f(1); computed by a queue, or, with an owner, by its caller."""
     return Errand(
         key=KEY,
@@ -54,6 +58,7 @@ def errand(*, owner: str = "", lifetime_ms: int = 60_000, settings: Settings | N
         usable=usable,
         opened=opened,
         failure=lambda error, token: b"error:" + str(error).encode(),
+        was_left=left.__contains__,
     )
 
 

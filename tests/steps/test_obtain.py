@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from taskcache.errors import ComputationLost, DispatchFailed, NoServer
+from taskcache.errors import ComputationLost, DispatchFailed, NoServer, Revoked
 from taskcache.protocol.flight import Landing, Lead, obtain
 from taskcache.protocol.scripts import SCRIPTS
 from taskcache.protocol.steps import Launch, Wait
@@ -254,6 +254,15 @@ def test_somebody_elses_cancellation_is_not_ours() -> None:
     hand = begun(first=[None, NEW]).answer(FOLLOW, b"cancelled")
 
     assert "MGET" == hand.call().name
+
+
+def test_a_revocation_is_ours_when_our_process_left() -> None:
+    """Then we ask again; another one is told to everybody who waits."""
+    ours = Hand(obtain(errand(left=(T1,)), [None, NEW], MINE)).answer(FOLLOW, b"revoked")
+    another = begun(first=[None, NEW]).answer(FOLLOW, b"revoked")
+
+    assert "MGET" == ours.call().name
+    assert isinstance(another.result.error, Revoked)
 
 
 def test_steps_that_are_dropped_ask_for_nothing_more() -> None:

@@ -24,6 +24,7 @@ from taskcache import (
     UnknownTask,
     UnstorableValue,
 )
+from taskcache.protocol import flight
 from tests.nodes.server import ValkeyNode, free_port
 from tests.nodes.waiting import wait_until
 from tests.nodes.workers import WorkerNode
@@ -290,6 +291,27 @@ def test_an_abandoned_task_is_revoked_where_asked_to(shop: ModuleType, limits: s
     wait_until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie", "the body's end", LONG)
     shop.ledger.open(name)
     assert f"{name} 2" == shop.abandoned.with_options(queue=limits)(name)(timeout=LONG)
+
+
+@pytest.mark.usefixtures("worker")
+def test_whoever_comes_while_the_last_one_leaves_is_served(
+    shop: ModuleType, limits: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the same process, between the decision to leave and the server's word: its flight is revoked, and it has a value."""
+    abandoned, depart, joined = shop.abandoned.with_options(queue=limits), flight.depart, []
+
+    def depart_late(*args: Any, **options: Any) -> Any:
+        joined.append(abandoned(name))
+        return depart(*args, **options)
+
+    result = abandoned(name)
+    shop.ledger.wait_runs(name)
+    monkeypatch.setattr(flight, "depart", depart_late)
+    result.cancel()
+    shop.ledger.wait_runs(name, 2)
+    shop.ledger.open(name)
+
+    assert [f"{name} 2"] == [each(timeout=LONG) for each in joined]
 
 
 # A queue that nobody serves
