@@ -144,7 +144,7 @@ class Attempt:
 
     def _stamp_of(self, tag: str) -> bytes:
         name = tag_stamp(self.invocation.settings.name, tag)
-        stamp: bytes = self.run(_stamp(name, self.errand.stamp_lifetime_ms))
+        stamp: bytes = self.run(fresh_stamp(name, self.errand.stamp_lifetime_ms))
         return stamp
 
     def _tell(self, progress: Progress) -> None:
@@ -174,7 +174,8 @@ class Attempt:
         )
 
 
-def _stamp(name: bytes, lifetime_ms: int) -> Steps[bytes]:
+def fresh_stamp(name: bytes, lifetime_ms: int) -> Steps[bytes]:
+    """The stamp of a tag that a body adds, kept for as long as an entry may carry it."""
     current = yield from read((name,))
     stamp = yield from ensure((name,), current, lifetime_ms)
     yield Calls(extensions((name,), lifetime_ms))

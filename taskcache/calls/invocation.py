@@ -192,6 +192,8 @@ def sealed_value(
     more_tags: dict[str, bytes],
 ) -> bytes:
     """Seal a computed value with everything it was computed under."""
+    # A flight that lost its stamps is delivered and not stored: what its body added has nothing left to add to.
+    stamps = stamps and stamps + b"".join(more_tags.values())
     return invocation.codec.seal(
         invocation.redis_key,
         value,
@@ -200,6 +202,6 @@ def sealed_value(
         fresh_ms=max(0, ttl_ms),
         cost_ms=cost_ms,
         label_bytes=invocation.label_bytes,
-        stamps=stamps + b"".join(more_tags.values()),
+        stamps=stamps,
         tags=(*invocation.tags, *more_tags),
     )

@@ -5,15 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from taskcache.calls.computing import fresh_stamp
 from taskcache.calls.invocation import sealed_value
 from taskcache.drivers.renewer import Lease
 from taskcache.errors import NoServer
 from taskcache.protocol.flight import Errand, Landing, end, yield_back
+from taskcache.protocol.stamps import tag_stamp
 from tests.races.fibers import Actions, Body, Send
 
 if TYPE_CHECKING:
     from tests.races.fleet import Fleet
 
+# A tag that bodies add while they run, to calls that did not name it.
+ADDED = "added"
 TTL_MS = {"lasting": 600_000, "short": 10_000, "zero": 0}
 # How often a publication that no server answers is tried again, as PUBLISH_PAUSES_S within the patience.
 PATIENCE = 3
@@ -45,9 +49,19 @@ def compute(
     """Run the body and end its flight the way it ended; gives the landing of a leader that computed here."""
     invocation = fleet.invocations[key]
     run = fleet.truth.begin(key, token, owner, message.since if message is not None else None)
-    how = yield Body(run.number)
-    run.is_active = False
     error: Exception = ValueError(f"failed in run {run.number}")
+    added: dict[str, bytes] = {}
+    try:
+        while (how := (yield Body(run.number))) == "adds a tag":
+            added[ADDED] = yield from fresh_stamp(tag_stamp(fleet.settings.name, ADDED), errand.stamp_lifetime_ms)
+            run.tagged = fleet.truth.tick
+    except NoServer as away:
+        error, how = away, "fails"
+    except KeyboardInterrupt:
+        how = "interrupted"
+    finally:
+        # Also when its process is killed.
+        run.is_active = False
     if how == "retries" or how == "retries later":
         assert message is not None
         yield from yield_back(errand, token, owner=owner, in_ms=0 if how == "retries" else 60_000)
@@ -78,7 +92,7 @@ def compute(
             ttl_ms=ttl_ms,
             cost_ms=0,
             stamps=stamps,
-            more_tags={},
+            more_tags=added,
         )
     if message is None and lease is not None and lease.lost and how != "fails":
         return Landing(run.number, None, 0)

@@ -265,12 +265,10 @@ class Process:
         for caller in self.callers:
             if not caller.ended:
                 caller.ended = "killed"
-                self.fleet.end_run(caller.fiber)
                 caller.fiber.bury()
         for watching in self.watches.values():
             watching.fiber.bury()
         for other in self.others:
-            self.fleet.end_run(other.fiber)
             other.fiber.bury()
         self.watches, self.others = {}, []
         self.renewer.forget()

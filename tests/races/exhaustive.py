@@ -54,6 +54,7 @@ class World:
     acks_late: bool = False
     requeues: bool = False
     revokes: bool = False
+    adds_tags: bool = False
 
     def climate(self) -> Climate:
         return Climate(
@@ -66,6 +67,7 @@ class World:
             acks_late=self.acks_late,
             requeues=self.requeues,
             revokes=self.revokes,
+            adds_tags=self.adds_tags,
             budget=dict(self.faults),
         )
 
@@ -223,8 +225,8 @@ class _Run:
         invalidations = list(zip([other.name for other in fleet.invalidators], truth.invalidations, strict=True))
         runs = sorted(
             (
-                *(run.token, run.owner, run.number, run.is_active),
-                [name for name, each in invalidations if run.born < each.applied],
+                *(run.token, run.owner, run.number, run.is_active, run.tagged is not None),
+                [name for name, each in invalidations if each.outdates(run)],
             )
             for run in truth.runs
         )

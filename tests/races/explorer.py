@@ -58,6 +58,7 @@ def climate_of(seed: int) -> Climate:
         beginning=draw.choice((0.05, 0.15, 0.5)),
         invalidating=draw.choice((0.05, 0.1, 0.3)),
         budget={kind: draw.choice((1, 1, 2)) for kind in kinds},
+        adds_tags=draw.random() < 0.3,
     )
 
 

@@ -18,7 +18,7 @@ from taskcache.protocol.scripts import SCRIPTS, Script
 from taskcache.protocol.stamps import bump, function_stamp, tag_stamp
 from taskcache.protocol.steps import Call
 from taskcache.settings import Settings
-from tests.races.bodies import TTL_MS, Message
+from tests.races.bodies import ADDED, TTL_MS, Message
 from tests.races.callers import Beating, Caller, Direct, Other, Process
 from tests.races.fibers import Actions, Fiber
 from tests.races.moves import Climate, Move
@@ -134,12 +134,6 @@ class Fleet:
         flights = [self.truth.server.get(name, {}) for name in (place.flight, place.retired(token))]
         return any(each.get(b"token") == token.encode() and each[b"state"] != b"running" for each in flights)
 
-    def end_run(self, fiber: Fiber) -> None:
-        """Whoever ran this body is dead."""
-        number = getattr(fiber.asks, "run", None)
-        if number is not None:
-            self.truth.runs[number].is_active = False
-
     # -- the server ------------------------------------------------------------------------------------------
 
     def execute(self, call: Call) -> Any:
@@ -228,6 +222,8 @@ class Fleet:
 
     def body_moves(self, name: str, fiber: Fiber, go_on: Callable[..., None], *, is_worker: bool) -> Iterator[Move]:
         """How a body can end."""
+        if self.climate.adds_tags and not self.is_draining and self.truth.runs[fiber.asks.run].tagged is None:
+            yield Move(f"{name}'s body adds a tag", self.climate.ending, partial(go_on, fiber.send, "adds a tag"))
         for how in self.climate.lifetimes if not self.is_draining else ("lasting",):
             yield Move(f"{name}'s body ends, {how}", self.climate.ending, partial(go_on, fiber.send, how))
         kinds = (
@@ -307,9 +303,15 @@ class Fleet:
         tagged = {key for key, tags in KEYS.items() if tags}
         tag = (tag_stamp(SETTINGS.name, TAG),)
         yield f"{name} bumps the tag", partial(self._invalidate, f"{name} tag", tagged, partial(bump, tag))
+        if self.climate.adds_tags:
+            added = partial(bump, (tag_stamp(SETTINGS.name, ADDED),))
+            name_of = f"{name} bumps the added tag"
+            yield name_of, partial(self._invalidate, f"{name} added tag", set(KEYS), added, is_of_added=True)
 
-    def _invalidate(self, name: str, keys: set[str], steps: Callable[[], Any], put: Run | None = None) -> None:
-        done = Invalidation(frozenset(keys))
+    def _invalidate(
+        self, name: str, keys: set[str], steps: Callable[[], Any], put: Run | None = None, *, is_of_added: bool = False
+    ) -> None:
+        done = Invalidation(frozenset(keys), is_of_added)
 
         def mark() -> None:
             done.applied = done.applied or self.truth.tick

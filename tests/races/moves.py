@@ -31,6 +31,8 @@ class Climate:
     acks_late: bool = False
     requeues: bool = False
     revokes: bool = False
+    # Bodies may add a tag while they run.
+    adds_tags: bool = False
     # How readily bodies end, calls begin and invalidations come, beside a step of somebody under way, which has 4.
     ending: float = 0.4
     beginning: float = 0.15

@@ -13,6 +13,7 @@ from taskcache.codec.envelope import unpack
 from taskcache.errors import Cancelled, ComputationLost, DispatchFailed, NoServer
 from taskcache.freshness import Verdict, judge
 from taskcache.protocol.flight import Landing
+from taskcache.protocol.stamps import tag_stamp
 
 # Everything the server holds, in one look: key, TTL, and its text or its fields.
 LOOK = """
@@ -37,8 +38,15 @@ class Invalidation:
     """One bust, put, bump or bump of a tag: what it concerns, and when it took effect and returned."""
 
     keys: frozenset[str]
+    # Of a tag that bodies add: it concerns what was read after that.
+    is_of_added: bool = False
     applied: int = 0
     returned: int = 0
+
+    def outdates(self, run: Run) -> bool:
+        """Whether what this body read was invalidated since."""
+        since = run.tagged if self.is_of_added else run.born
+        return run.key in self.keys and since is not None and since < self.applied
 
 
 @dataclass(slots=True)
@@ -50,6 +58,8 @@ class Run:
     token: str
     owner: str
     born: int
+    # When it had added its tag.
+    tagged: int | None = None
     is_active: bool = True
 
 
@@ -99,11 +109,16 @@ class Truth:
 
     def _check_entry(self, key: str, invocation: Invocation) -> None:
         entry = self.server.get(invocation.redis_key)
-        if entry is None or judge(unpack(entry), self.stamps(invocation)) is not Verdict.FRESH:
+        if entry is None:
+            return
+        envelope, stamps = unpack(entry), self.stamps(invocation)
+        if judge(envelope, stamps) is Verdict.MORE:
+            names = (tag_stamp(invocation.settings.name, tag) for tag in envelope.tags[len(invocation.tags) :])
+            stamps += [self.server.get(name) for name in names]
+        if judge(envelope, stamps) is not Verdict.FRESH:
             return
         run = self.runs[self._value(invocation, entry)]
-        applied = max((each.applied for each in self.invalidations if key in each.keys), default=0)
-        if run.key != key or run.born < applied:
+        if run.key != key or any(each.outdates(run) for each in self.invalidations):
             raise Violation(f"I4: the entry of {key} reads as valid; run {run.number} began before an invalidation")
 
     def _value(self, invocation: Invocation, entry: bytes) -> int:
@@ -173,7 +188,7 @@ class Truth:
         if run.key != key:
             raise Violation(f"{who} asked for {key} and got a value of {run.key}")
         for each in self.invalidations:
-            if key in each.keys and each.returned and each.returned < began and run.born < each.applied:
+            if each.returned and each.returned < began and each.outdates(run):
                 raise Violation(
                     f"I1: {who} began at {began}, after the invalidation of {each.applied} returned at {each.returned}, "
                     f"and got run {number}, which began at {run.born}"

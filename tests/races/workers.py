@@ -134,7 +134,6 @@ class Worker:
         """The child is killed; its main process will know."""
         if self.child is None:
             return
-        self.fleet.end_run(self.child)
         self.child.bury()
         self.child, self.news = None, news
         self.own.forget()

@@ -20,6 +20,10 @@ WORLDS: dict[str, World] = {
     "two calls, a put": replace(_TWO, invalidates=("puts f:a",)),
     "two calls, a bump": replace(_TWO, invalidates=("bumps f",)),
     "two tagged calls, a bump of the tag": replace(_TWO, begins=_BOTH_TAGGED, invalidates=("bumps the tag",)),
+    "two calls whose body adds a tag, its bump": replace(_BAD, adds_tags=True, invalidates=("bumps the added tag",)),
+    "one call whose body adds a tag, a retry, a bust": replace(
+        _TWO, begins=("P0 asks for f:a",), adds_tags=True, faults={"retry": 1}, invalidates=_BUST
+    ),
     "two calls of one process, a bust": replace(_TWO, begins=_TWO_THREADS, invalidates=_BUST),
     "two calls that compute themselves, a bust": replace(
         _TWO, begins=_BOTH_TAGGED, computing=("f:b",), workers=0, invalidates=("busts f:b",)

@@ -56,7 +56,11 @@ def test_a_call_between_two_tries_joins(shop: ModuleType, client: redis.Redis, n
 
 
 def test_a_bust_between_two_tries_is_obeyed(shop: ModuleType, client: redis.Redis, name: str) -> None:
-    """A call after a bust gets a computation of its own; who called before gets the old flight's value."""
+    """
+    A call after a bust gets a computation of its own; who called before gets the old flight's value.
+
+    Also of a body that adds a tag, which has no stamps to go with any more: its waiters heard of a UsageError.
+    """
     old = shop.later(name)
     wait_for_retry(shop, client, name)
     shop.later.bust(name)

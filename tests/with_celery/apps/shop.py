@@ -183,7 +183,8 @@ def flaky(name: str, good_run: int) -> str:
 
 @cache.cache_async(timeout=60, autoretry_for=(OutOfStock,), default_retry_delay=2, max_retries=1)
 def later(name: str) -> str:
-    """Succeed in the second run, which begins two seconds after the first."""
+    """Succeed in the second run, which begins two seconds after the first; each adds a tag."""
+    current().tags.add(f"later:{name}")
     run = ledger.enter(name)
     if run == 1:
         raise OutOfStock(name, run)
