@@ -67,7 +67,19 @@ def _read(data: bytes) -> Any:
     elif not isinstance(args, list | tuple):
         raise UntrustedValue("a message without its arguments")
     # Celery makes attributes of its request of what is embedded: more than this would be believed to be its own.
-    return args, *rest[:1], *({name: embed[name] for name in EMBEDDED if name in embed} for embed in rest[1:])
+    embeds = [{name: embed[name] for name in EMBEDDED if name in embed} for embed in rest[1:]]
+    # It walks through them after the body has run, and forgets to say how that ended when it cannot.
+    if not all(_is_embedded(name, value) for embed in embeds for name, value in embed.items()):
+        raise UntrustedValue("a message that is not one of ours")
+    return args, *rest[:1], *embeds
+
+
+def _is_embedded(name: str, value: Any) -> bool:
+    """Whether Celery can take this for the signature of a chord, or for those of the others."""
+    signatures = [value] if name == "chord" else value
+    return value is None or (
+        isinstance(signatures, list | tuple) and all(isinstance(each, dict) for each in signatures)
+    )
 
 
 def _plain(value: Any, sealed: bool = False) -> Any:

@@ -100,6 +100,8 @@ def bodies() -> Iterator[tuple[str, bytes]]:
     yield "several-pickles-with-a-guessed-mac", dumps([(SealedArguments(guessed),) * 3, {}, EMBED])
     yield "seals-that-are-none", typed.encode([{"sealed": []}, {}, EMBED])
     yield "seals-that-are-numbers", typed.encode([{"sealed": [1, 2, 3]}, {}, EMBED])
+    for name, embedded in (("errbacks", 23), ("callbacks", {"task": "a"}), ("chain", [1]), ("chord", [])):
+        yield f"{name}-that-are-none", dumps([(SealedArguments(b"x"),), {}, {**EMBED, name: embedded}])
     yield "options-that-are-none", typed.encode([[1], {}, []])
     yield "nested-too-deeply", b"\x93" + b"\x91" * 20_000 + b"\x90"
 
