@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from taskcache.calls.computing import fresh_stamp
 from taskcache.calls.invocation import sealed_value
@@ -15,6 +16,7 @@ from tests.races.fibers import Actions, Body, Send
 
 if TYPE_CHECKING:
     from tests.races.fleet import Fleet
+    from tests.races.truth import Run
 
 # A tag that bodies add while they run, to calls that did not name it.
 ADDED = "added"
@@ -49,19 +51,7 @@ def compute(
     """Run the body and end its flight the way it ended; gives the landing of a leader that computed here."""
     invocation = fleet.invocations[key]
     run = fleet.truth.begin(key, token, owner, message.since if message is not None else None)
-    error: Exception = ValueError(f"failed in run {run.number}")
-    added: dict[str, bytes] = {}
-    try:
-        while (how := (yield Body(run.number))) == "adds a tag":
-            added[ADDED] = yield from fresh_stamp(tag_stamp(fleet.settings.name, ADDED), errand.stamp_lifetime_ms)
-            run.tagged = fleet.truth.tick
-    except NoServer as away:
-        error, how = away, "fails"
-    except KeyboardInterrupt:
-        how = "interrupted"
-    finally:
-        # Also when its process is killed.
-        run.is_active = False
+    how, error, added = yield from _ran(fleet, run, errand)
     if how == "retries" or how == "retries later":
         assert message is not None
         yield from yield_back(errand, token, owner=owner, in_ms=0 if how == "retries" else 60_000)
@@ -104,3 +94,21 @@ def compute(
             if message is None or turn == PATIENCE - 1:
                 break
     return Landing(None, error, 0) if how == "fails" else Landing(run.number, None, 0)
+
+
+def _ran(fleet: Fleet, run: Run, errand: Errand) -> Generator[Any, Any, tuple[str, Exception, dict[str, bytes]]]:
+    """Run the body; gives how it ended, the error if it fails, and the stamps of the tags it added."""
+    error: Exception = ValueError(f"failed in run {run.number}")
+    added: dict[str, bytes] = {}
+    try:
+        while (how := (yield Body(run.number))) == "adds a tag":
+            added[ADDED] = yield from fresh_stamp(tag_stamp(fleet.settings.name, ADDED), errand.stamp_lifetime_ms)
+            run.tagged = fleet.truth.tick
+    except NoServer as away:
+        error, how = away, "fails"
+    except KeyboardInterrupt:
+        how = "interrupted"
+    finally:
+        # Also when its process is killed.
+        run.is_active = False
+    return how, error, added
