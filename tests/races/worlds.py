@@ -10,15 +10,15 @@ _BOTH_TAGGED = ("P0 asks for f:b", "P1 asks for f:b")
 _TWO_THREADS = ("P0 asks for f:a", "P0 asks for f:a")
 _BUST = ("busts f:a",)
 _TWO = World(switches=1)
-# A fault may come at every moment of a run, which is many runs: each is played with every fault, and without a switch.
+# What may come at every moment of a run makes many runs of it: each is played with all of them, and without a switch.
 _BAD = World(switches=0)
 
 WORLDS: dict[str, World] = {
     "two calls, in any order": World(),
     "two calls": _TWO,
     "two calls, a bust": replace(_TWO, invalidates=_BUST),
-    "two calls, a put": replace(_TWO, invalidates=("puts f:a",)),
-    "two calls, a bump": replace(_TWO, invalidates=("bumps f",)),
+    "two calls, a put": replace(_BAD, invalidates=("puts f:a",)),
+    "two calls, a bump": replace(_BAD, invalidates=("bumps f",)),
     "two tagged calls, a bump of the tag": replace(_TWO, begins=_BOTH_TAGGED, invalidates=("bumps the tag",)),
     "two calls whose body adds a tag, its bump": replace(_BAD, adds_tags=True, invalidates=("bumps the added tag",)),
     "one call whose body adds a tag, a retry, a bust": replace(
