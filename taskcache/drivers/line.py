@@ -148,7 +148,8 @@ class Line(asyncio.Protocol):
     def drop(self) -> None:
         """Have the server close the connection, of a loop that is closed itself: its transport needs a turn of it to close."""
         self.is_open = False
-        with suppress(OSError):  # it may be over already
+        # It may be over already, and uvloop leaves it to its collector.
+        with suppress(OSError, TypeError, AttributeError):
             self._transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
         self._connection._reader = self._connection._writer = None
 
