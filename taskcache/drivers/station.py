@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 # How long a server that did not answer is left alone by calls that can do without it.
 BREAK_S = 1.0
+# Of how many flights it is remembered that they were left here: a revocation is told within seconds.
 MOST_LEFT: Final = 1_000
 
 _stations: weakref.WeakSet[Station] = weakref.WeakSet()
@@ -45,7 +46,7 @@ class Station:
         self._wire = self.server.wire
         self.loops = AsyncServer(self.server, own_line=settings.transport == "auto")
         self._nears: dict[str, Near] = {}
-        # Flights that this process left as its last waiter, and had revoked: a revocation is told within seconds.
+        # Flights that this process left as its last waiter, and had revoked.
         self.left: deque[str] = deque(maxlen=MOST_LEFT)
         _stations.add(self)
 

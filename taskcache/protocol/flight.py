@@ -82,7 +82,7 @@ class Errand(Struct, frozen=True):
     # Seals an error for everybody who waits.
     failure: Callable[[BaseException, str], bytes]
     # Whether this process has left a flight as its last one, and had it revoked.
-    was_left: Callable[[str], bool] = lambda token: False
+    was_left: Callable[[str], bool]
     # A script can read the stamps: everywhere but in a Cluster, whose slots keep them apart from the entry.
     has_stamps_beside: bool = False
 

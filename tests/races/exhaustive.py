@@ -15,7 +15,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import count
 from typing import Any
@@ -34,15 +34,14 @@ _TIME_DIGITS = 12
 _LEFT_DIGITS = 4
 
 
-@dataclass(frozen=True)
-class World:
+@dataclass
+class World(Climate):
     """A fleet that is small enough: what begins in it, in this order for calls, and what may befall it, how often."""
 
     begins: tuple[str, ...] = ("P0 asks for f:a", "P1 asks for f:a")
     invalidates: tuple[str, ...] = ()
     workers: int = 1
-    computing: tuple[str, ...] = ()
-    faults: dict[str, int] = field(default_factory=dict)
+    lifetimes: tuple[str, ...] = ("lasting",)
     # What could go on for ever is played so often among the other steps, and at the end until all is done: looks of each
     # watch, beats of each renewer, messages of each flight that a worker takes.
     looks: int = 0
@@ -50,25 +49,15 @@ class World:
     takes: int = 2
     # How often somebody who could go on is made to wait; None: as often as there is a chance.
     switches: int | None = None
-    lifetimes: tuple[str, ...] = ("lasting",)
-    acks_late: bool = False
-    requeues: bool = False
-    revokes: bool = False
-    adds_tags: bool = False
 
     def climate(self) -> Climate:
-        return Climate(
+        """What may happen in one run of it."""
+        return replace(
+            self,
             processes=len({name.partition(" ")[0] for name in self.begins}),
-            workers=self.workers,
             calls=len(self.begins),
-            computing=self.computing,
             invalidations=len(self.invalidates),
-            lifetimes=self.lifetimes,
-            acks_late=self.acks_late,
-            requeues=self.requeues,
-            revokes=self.revokes,
-            adds_tags=self.adds_tags,
-            budget=dict(self.faults),
+            budget=dict(self.budget),
         )
 
 
@@ -125,16 +114,16 @@ class _Run:
         self._seen: defaultdict[str, bytes] = defaultdict(bytes)
         self._counts: defaultdict[str, int] = defaultdict(int)
         self._asker, self._drawn = "", count()
-        self._patch = patch.object(os, "urandom", self._random)
-        self._patch.start()
         # Who moved last, and how often somebody who could have gone on was made to wait.
         self._last = ""
         self.switches = 0
         self.fleet = Fleet(client, world.climate(), scripts)
+        self._patch = patch.object(os, "urandom", self._random)
+        self._patch.start()
 
     def close(self) -> None:
-        self.fleet.close()
         self._patch.stop()
+        self.fleet.close()
 
     def _random(self, size: int) -> bytes:
         """What is random, from who asks and what that one has seen: the same in every order of the others' steps."""
@@ -176,10 +165,11 @@ class _Run:
             elif _INVALIDATES.match(move.name):
                 if move.name.partition(" ")[2] in self._invalidations_left():
                     yield who, move
-            elif (kind := _repeated(move.name)) is None or self._counts[self._spelled(move.name)] < getattr(
-                self._world, kind
-            ):
+            elif (kind := _repeated(move.name)) is None or self._times(move) < getattr(self._world, kind):
                 yield who, move
+
+    def _times(self, move: Move) -> int:
+        return self._counts[self._spelled(move.name)]
 
     def _invalidations_left(self) -> list[str]:
         left = list(self._world.invalidates)

@@ -15,7 +15,7 @@ SHOWN_IN: dict[str, World] = {
     "H1 follow any": WORLDS["two calls, a bust"],
     "H2 forget keeps": WORLDS["two calls, a bust"],
     "H6 store what is missing": World(
-        begins=("P0 asks for f:a",), invalidates=("busts f:a",), faults={"pause": 1}, switches=1
+        begins=("P0 asks for f:a",), invalidates=("busts f:a",), budget={"pause": 1}, switches=1
     ),
     "H11 displace at once": WORLDS["two calls that compute themselves, a bump"],
     "H14 marker unread": World(begins=("P0 asks for f:a",), beats=2, switches=1),
