@@ -14,6 +14,13 @@ joined=$(awk '
 ' "${USERS_FILE:-$(dirname "$0")/users.acl}")
 
 users=$(printf '%s\n' "$joined" | while read -r _ name rules; do
+  case $name in
+  *[!A-Za-z0-9_]*)
+    # The shell would read another variable, and take its own words for the password.
+    echo "valkey-start.sh: user $name: names are of letters, digits and _, since <NAME>_PASSWORD is a variable" >&2
+    exit 64
+    ;;
+  esac
   eval "password=\${$(printf %s "$name" | tr '[:lower:]' '[:upper:]')_PASSWORD:-}"
   [ -n "$password" ] || continue
   hash=$(printf %s "$password" | sha256sum | cut -d ' ' -f 1)

@@ -6,19 +6,19 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequenc
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from taskcache.calls import awaiting, following
+from taskcache.calls.current import check_tags
 from taskcache.calls.primitives import (
+    added,
     check_keys,
     entry_pattern,
     invalidated,
     is_entry,
-    redis_key_of,
     removals,
     replacements,
     text_of,
 )
 from taskcache.drivers import asyncio as driver
 from taskcache.protocol.stamps import bump, stamp_pattern, tag_stamp
-from taskcache.protocol.steps import Call
 
 if TYPE_CHECKING:
     from taskcache.cache import Cache
@@ -52,7 +52,7 @@ class AsyncCache:
             return {}
         station = await self.station()
         found: dict[str, Any] = await driver.run(cache.plain.get_many(wanted), station.loops)
-        cache.count(hits=len(found), misses=len(wanted) - len(found))
+        cache.count(hits=len(found), misses=len({*wanted}) - len(found))
         return found
 
     async def set(self, key: str, value: Any, timeout: Lifetime | None = None) -> bool:
@@ -60,7 +60,7 @@ class AsyncCache:
         return await self.set_many({key: value}, timeout)
 
     async def set_many(
-        self, data: Mapping[str, Any] | None = None, timeout: Lifetime | None = None, **more: Any
+        self, data: Mapping[str, Any] | None = None, /, timeout: Lifetime | None = None, **more: Any
     ) -> bool:
         """Store several values."""
         cache = self._cache
@@ -84,6 +84,7 @@ class AsyncCache:
     async def get_or_set(self, key: str, value: T, timeout: Lifetime | None = None) -> T: ...
     async def get_or_set(self, key: str, value: Any, timeout: Lifetime | None = None) -> Any:
         """The value of `key`; when there is none, `value`, or what it returns or awaits, computed once for all."""
+        check_keys((key,))
         return await awaiting.aget_or_set(self._cache, key, value, self._cache.ttl_ms(timeout))
 
     async def delete(self, key: str) -> int:
@@ -108,11 +109,11 @@ class AsyncCache:
     async def incr(self, key: str, delta: int = 1) -> int:
         """Add to a counter, which begins at 0."""
         cache = self._cache
-        check_keys((key,))
+        addition = added(cache.name, key, delta)
         if cache.debug:
             return delta
         station = await self.station()
-        reply: int = await station.loops.call(Call("INCRBY", (redis_key_of(cache.name, key),), (delta,)))
+        reply: int = await station.loops.call(addition)
         return reply
 
     async def keys(self, strip_prefix: bool = False) -> AsyncIterator[str]:
@@ -143,10 +144,10 @@ class AsyncCache:
 
     async def invalidate(self, *tags: str) -> None:
         """Invalidate everything that carries one of these tags."""
-        cache = self._cache
-        if not cache.debug and tags:
+        cache, named = self._cache, check_tags(tags)
+        if not cache.debug and named:
             station = await self.station()
-            await driver.run(bump([tag_stamp(cache.name, tag) for tag in tags]), station.loops)
+            await driver.run(bump([tag_stamp(cache.name, tag) for tag in named]), station.loops)
 
     async def result(self, result_id: str) -> Result[Any]:
         """The result that another process knows by this id; starts nothing."""

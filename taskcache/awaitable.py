@@ -31,7 +31,7 @@ class Verbs(Generic[P, R]):
     def __init__(self, function: Function[P, R]) -> None:
         self.function = function
 
-    async def peek(self, *args: P.args, **kwargs: P.kwargs) -> Entry[R] | None:
+    async def peek(self, /, *args: P.args, **kwargs: P.kwargs) -> Entry[R] | None:
         """The stored entry of this call, or None; computes and starts nothing."""
         function = self.function
         if function.cache.debug:
@@ -49,7 +49,7 @@ class Verbs(Generic[P, R]):
             await driver.run(stored(invocation, value, function.lifetime_of(value)), station.loops)
         return True
 
-    async def bust(self, *args: P.args, **kwargs: P.kwargs) -> int:
+    async def bust(self, /, *args: P.args, **kwargs: P.kwargs) -> int:
         """Invalidate this call; 1 when an entry was there."""
         function = self.function
         if function.cache.debug:
@@ -74,7 +74,7 @@ class Verbs(Generic[P, R]):
         """Have these calls computed if they are not stored; what it gives can be awaited, as what `fn.map` gives."""
         return await driver.in_thread(lambda: self.function.warm(calls, force, chunk=chunk))
 
-    async def uncached(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    async def uncached(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function itself; a plain one in a thread."""
         value: R = await awaiting.body(self.function, (args, kwargs))
         return value
@@ -83,16 +83,16 @@ class Verbs(Generic[P, R]):
 class AwaitableCached(Verbs[P, R]):
     """`fn.aio` of a `cached` function."""
 
-    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+    async def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Any:
         """The value; a plain function is computed in a thread when it has to be."""
         return await awaiting.acall(self.function, args, kwargs)
 
-    async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+    async def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Compute this call anew and store it."""
         await self.bust(*args, **kwargs)
         return await self(*args, **kwargs)
 
-    async def join(self, *args: P.args, **kwargs: P.kwargs) -> Result[R] | None:
+    async def join(self, /, *args: P.args, **kwargs: P.kwargs) -> Result[R] | None:
         """The computation of this call that is under way somewhere, or None."""
         function = self.function
         return await driver.in_thread(lambda: Result.of_flight(function, function.invocation(args, kwargs)))
@@ -103,7 +103,7 @@ class AwaitableAsync(Verbs[P, R]):
 
     function: AsyncFunction[P, R]
 
-    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
+    async def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
         """Begin the call as the function itself does, with every round trip awaited."""
         function = self.function
         if function.cache.debug:
@@ -133,12 +133,12 @@ class AwaitableAsync(Verbs[P, R]):
         result: Result[R] = function.begun(station, invocation, pending, wait, ended)
         return result
 
-    async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
+    async def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
         """Have this call computed anew."""
         await self.bust(*args, **kwargs)
         return await self(*args, **kwargs)
 
-    async def join(self, *args: P.args, **kwargs: P.kwargs) -> Result[R] | None:
+    async def join(self, /, *args: P.args, **kwargs: P.kwargs) -> Result[R] | None:
         """The computation of this call that is under way somewhere, or None."""
         function = self.function
         return await driver.in_thread(lambda: Result.of_flight(function, function.invocation(args, kwargs)))

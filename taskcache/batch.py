@@ -13,7 +13,7 @@ from taskcache.calls.following import CLAIM_EVERY_S
 from taskcache.drivers.pending import Pending
 from taskcache.errors import NoServer, NotReady, UsageError
 from taskcache.protocol.flight import Landing
-from taskcache.result import Result, claim_one, in_order_of_arrival, soonest, wait_seconds
+from taskcache.result import Result, claim_one, hearing, in_order_of_arrival, soonest, wait_seconds
 from taskcache.settings import Duration
 
 R = TypeVar("R")
@@ -41,8 +41,8 @@ class Gathered(Pending):
         self._finish()
 
     def after_fork(self) -> None:
-        super().after_fork()
         self._count = threading.Lock()
+        super().after_fork()
 
     def _finish(self) -> None:
         for each in self._results:
@@ -77,24 +77,23 @@ class AsCompleted(Generic[R]):
     def __iter__(self) -> Iterator[Result[R]]:
         arrived: queue.SimpleQueue[Result[R]] = queue.SimpleQueue()
         deadline = None if self._seconds is None else time.monotonic() + self._seconds
-        for result in self._results:
-            result.add_done_callback(arrived.put)
-        done, pause = 0, soonest(self._results)
-        while done < len(self._results):
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            claims = pause is not None and (left is None or pause < left)
-            try:
-                yield arrived.get(timeout=pause if claims else left)
-                done += 1
-            except queue.Empty:
-                if not claims:
-                    raise NotReady(
-                        f"{len(self._results) - done} of {len(self._results)} results are not there yet."
-                    ) from None
-                pause = CLAIM_EVERY_S
-                with suppress(NoServer):
-                    if claim_one(self._results):
-                        pause = 0.0
+        with hearing(self._results, arrived.put):
+            done, pause = 0, soonest(self._results)
+            while done < len(self._results):
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                claims = pause is not None and (left is None or pause < left)
+                try:
+                    yield arrived.get(timeout=pause if claims else left)
+                    done += 1
+                except queue.Empty:
+                    if not claims:
+                        raise NotReady(
+                            f"{len(self._results) - done} of {len(self._results)} results are not there yet."
+                        ) from None
+                    pause = CLAIM_EVERY_S
+                    with suppress(NoServer):
+                        if claim_one(self._results):
+                            pause = 0.0
 
     def __aiter__(self) -> AsyncIterator[Result[R]]:
         return in_order_of_arrival(self._results, self._seconds)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from taskcache.errors import UsageError
 
@@ -17,8 +18,7 @@ WINDOW: Final = 1000
 BATCH: Final = 100
 
 
-@dataclass(frozen=True, slots=True)
-class BoundCall:
+class BoundCall(Struct, frozen=True):
     """The arguments of one call: what `fn.call(...)` gives to `starmap` and `warm`, and a batch function gets a list of."""
 
     args: tuple[Any, ...]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from taskcache.batching import BoundCall
+from taskcache.keys.binding import signature_of
 from taskcache.mapping import Batch, bound
 
 if TYPE_CHECKING:
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 
 # The verbs that take the arguments of a call.
 CALL_VERBS = frozenset(("key_for", "peek", "join", "refresh", "bust", "uncached", "explain", "delay", "s", "si"))
+# Celery's own, which take them as a tuple.
+ARGS_VERBS = frozenset(("apply_async", "signature"))
 
 
 class BoundFunction:
@@ -26,7 +30,7 @@ class BoundFunction:
         self.__name__: str = function.origin.fn.__name__
         self.__doc__ = function.__doc__
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         return self.__func__(self.__self__, *args, **kwargs)  # type: ignore[operator]  # the decorators make it callable
 
     def put(self, value: Any, /, *args: Any, **kwargs: Any) -> bool:
@@ -62,7 +66,15 @@ class BoundFunction:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.__func__, name)
+        if name in ARGS_VERBS:
+            return lambda args=None, *more, **options: found((self.__self__, *(args or ())), *more, **options)
         return functools.partial(found, self.__self__) if name in CALL_VERBS else found
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        """That of a call: without the object."""
+        whole = signature_of(self.__wrapped__)
+        return whole.replace(parameters=list(whole.parameters.values())[1:])
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, BoundFunction) and self.__func__ is other.__func__ and self.__self__ is other.__self__
@@ -89,7 +101,7 @@ class BoundAwaitable:
         self._verbs = verbs
         self._instance = instance
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         return self._verbs(self._instance, *args, **kwargs)
 
     def put(self, value: Any, /, *args: Any, **kwargs: Any) -> Any:

@@ -11,32 +11,34 @@ from msgspec.structs import replace
 from taskcache import opening
 from taskcache.aio import AsyncCache
 from taskcache.calls import calling, following
+from taskcache.calls.current import check_tags
 from taskcache.calls.invocation import Invocation
 from taskcache.calls.primitives import (
     Plain,
+    added,
     check_keys,
     entry_pattern,
     invalidated,
     is_entry,
-    redis_key_of,
     removals,
     replacements,
     text_of,
 )
 from taskcache.codec.sealing import Codec
 from taskcache.decorating import AsyncDecorator, BatchDecorator, CachedDecorator, PropertyDecorator
-from taskcache.decorators import AsyncFunction, CachedFunction, CachedProperty, cached_function
+from taskcache.decorators import AsyncFunction, CachedFunction, cached_function
 from taskcache.drivers import blocking
 from taskcache.errors import UsageError
-from taskcache.options import AsyncOptions, CachedOptions, check
+from taskcache.options import AsyncOptions, CachedOptions, check, defaults_of, over_defaults
+from taskcache.properties import CachedProperty
 from taskcache.protocol.stamps import bump, stamp_pattern, tag_stamp
-from taskcache.protocol.steps import Call
 from taskcache.result import Result
 from taskcache.settings import (
     PERSIST,
     Duration,
     Lifetime,
     Settings,
+    check_app,
     lifetime_ms,
     parse_secrets,
     read_environment,
@@ -82,12 +84,10 @@ class Cache:
     ) -> None:
         environment = read_environment()
         self.database = database if database is not None else environment.url
-        self._defaults = dict(defaults or {})
-        if self._defaults:
-            check(self._defaults, "cached")
+        self._defaults = defaults_of(defaults or {})
         # What a view of `with_options` stands on.
         self._root: Cache = self
-        self._app = app
+        self._app = check_app(app)
         self.settings = Settings(
             name=name or environment.name or "cache",
             default_timeout_ms=PERSIST if default_timeout is None else lifetime_ms(default_timeout, "default_timeout"),
@@ -98,11 +98,16 @@ class Cache:
             lease_ms=to_ms(lease, "lease"),
             transport=transport,
         )
-        self.slots = threading.BoundedSemaphore(COMPUTE_LIMIT)
-        self._counts = {"hits": 0, "misses": 0, "writes": 0}
+        self._counts: dict[str, int] = {}
+        self.renew()
         self._opened: opening.Opened | None = None
-        self._lock = threading.Lock()
         opening.remember(self)
+
+    def renew(self) -> None:
+        """Make locks, permits and counts anew in a forked child, too: they are those of the parent's threads."""
+        self._counts.update(hits=0, misses=0, writes=0)
+        self.slots = threading.BoundedSemaphore(COMPUTE_LIMIT)
+        self._lock = threading.Lock()
 
     @classmethod
     def from_settings(cls, database: Any, settings: Settings) -> Cache:
@@ -141,7 +146,7 @@ class Cache:
 
     @app.setter
     def app(self, app: Any) -> None:
-        self._root._app = app
+        self._root._app = check_app(app)
 
     @property
     def is_open(self) -> bool:
@@ -150,8 +155,8 @@ class Cache:
 
     @property
     def codec(self) -> Codec:
-        """What seals and opens values."""
-        return self._open().codec
+        """What seals and opens values; with `debug` it needs no server."""
+        return Codec(self.settings) if self.debug else self._open().codec
 
     @property
     def embedded(self) -> Any:
@@ -188,8 +193,7 @@ class Cache:
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value of `key`, or `default`."""
-        found = self.get_many((key,))
-        return found.get(key, default)
+        return self.get_many((key,)).get(key, default)
 
     def get_many(self, keys: Sequence[str]) -> dict[str, Any]:
         """The values that are there, by key; one round trip for each 4,000 keys, and one more for stamps of functions."""
@@ -198,7 +202,7 @@ class Cache:
             return {}
         plain, station = self.plain, self.station
         found = plain.from_pages(wanted, station.read_many, lambda steps: blocking.run(steps, station.server))
-        self.count(hits=len(found), misses=len(wanted) - len(found))
+        self.count(hits=len(found), misses=len({*wanted}) - len(found))
         return found
 
     def set(self, key: str, value: Any, timeout: Lifetime | None = None) -> bool:
@@ -209,7 +213,7 @@ class Cache:
         """
         return self.set_many({key: value}, timeout)
 
-    def set_many(self, data: Mapping[str, Any] | None = None, timeout: Lifetime | None = None, **more: Any) -> bool:
+    def set_many(self, data: Mapping[str, Any] | None = None, /, timeout: Lifetime | None = None, **more: Any) -> bool:
         """Store several values, each with its lifetime in the same command as its value."""
         values = {**(data or {}), **more}
         check_keys(list(values))
@@ -239,8 +243,7 @@ class Cache:
         check_keys((key,))
         if self.debug:
             return 0
-        gone: int = blocking.run(invalidated(self.name, key), self.station.server)
-        return gone
+        return int(blocking.run(invalidated(self.name, key), self.station.server))
 
     def delete_many(self, keys: Sequence[str]) -> int:
         """Remove several keys; how many were there."""
@@ -251,10 +254,10 @@ class Cache:
 
     def incr(self, key: str, delta: int = 1) -> int:
         """Add to a counter, which begins at 0; `get` gives its value."""
-        check_keys((key,))
+        addition = added(self.name, key, delta)
         if self.debug:
             return delta
-        reply: int = self.station.server.call(Call("INCRBY", (redis_key_of(self.name, key),), (delta,)))
+        reply: int = self.station.server.call(addition)
         return reply
 
     def keys(self, strip_prefix: bool = False) -> Iterator[str]:
@@ -283,8 +286,8 @@ class Cache:
 
     def invalidate(self, *tags: str) -> None:
         """Invalidate everything that carries one of these tags, however much; one key is deleted for each tag."""
-        if not self.debug and tags:
-            blocking.run(bump([tag_stamp(self.name, tag) for tag in tags]), self.station.server)
+        if (named := check_tags(tags)) and not self.debug:
+            blocking.run(bump([tag_stamp(self.name, tag) for tag in named]), self.station.server)
 
     def ttl_ms(self, timeout: Lifetime | None) -> int:
         """A lifetime in milliseconds; None is this cache's default."""
@@ -303,7 +306,7 @@ class Cache:
 
     def stats(self) -> dict[str, int]:
         """What this process counted, and how many flights it waits for now."""
-        waits = 0 if self._opened is None else self._opened.station.waiting()
+        waits = self.station.waiting() if self.is_open else 0
         return {**self._counts, "waits": waits}
 
     # -- decorators ------------------------------------------------------------------------------------
@@ -341,25 +344,25 @@ class Cache:
         return self._decorate(AsyncFunction, "cache_async", fn, options)
 
     def _decorate(self, kind: Any, decorator: str, fn: Any, given: dict[str, Any]) -> Any:
-        options = check({**self._defaults, **given}, decorator)
+        options = check(over_defaults(self._defaults, given, decorator), decorator)
         if fn is None:
             return lambda decorated: kind(self, decorated, options)
         return kind(self, fn, options)
 
     def with_options(self, **defaults: Any) -> Cache:
         """A view of this cache whose decorators have other defaults: a profile."""
-        check(defaults, "cached")
         view = object.__new__(Cache)
         view.__dict__.update(self.__dict__)
-        view._defaults = {**self._defaults, **defaults}
+        view._defaults = {**self._defaults, **defaults_of(defaults)}
+        opening.renew_when_forked(view)
         return view
 
     def result(self, result_id: str) -> Result[Any]:
         """The result that another process knows by this id; starts nothing."""
         key, label, tags, token = following.read_id(result_id)
-        invocation = Invocation.of(self.settings, self.codec, key, label, tags, 0)
         if self.debug:
             raise UsageError("with debug=True nothing is stored, so there are no results to find")
+        invocation = Invocation.of(self.settings, self.codec, key, label, tags, 0)
         return Result(None, invocation, following.found(self.station, invocation, token), cache=self)
 
     # -- being an object -------------------------------------------------------------------------------

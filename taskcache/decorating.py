@@ -6,7 +6,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from taskcache.batching import BoundCall
-from taskcache.decorators import AsyncFunction, CachedFunction, CachedProperty
+from taskcache.decorators import AsyncFunction, CachedFunction
+from taskcache.properties import CachedProperty
 
 P = ParamSpec("P")
 R = TypeVar("R")

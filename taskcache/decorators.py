@@ -1,12 +1,9 @@
-"""This is where the three decorators are: `cached` and `cached_property` compute here, `cache_async` on a worker."""
+"""This is where two of the decorators are: `cached` computes here, `cache_async` on a worker."""
 
 from __future__ import annotations
 
-import os
-import threading
-import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from msgspec.structs import replace
 
@@ -16,15 +13,14 @@ from taskcache.calls.current import ancestors
 from taskcache.calls.hits import Hits
 from taskcache.calls.invocation import Invocation
 from taskcache.calls.nearby import front_of, near_hits_of
+from taskcache.calls.origin import as_workers_import
 from taskcache.calls.primitives import MISSING
 from taskcache.drivers import blocking
 from taskcache.drivers.asyncio import mark_coroutine_function
 from taskcache.drivers.pending import Pending
-from taskcache.errors import NoServer, UncacheableArgument, UsageError
+from taskcache.errors import NoServer
 from taskcache.function import Function
-from taskcache.keys.encoding import encode
-from taskcache.options import Options, check
-from taskcache.protocol.entry import new_token
+from taskcache.options import Options, check_per_call
 from taskcache.protocol.flight import Landing, Lead, obtain
 from taskcache.protocol.steps import Wait
 from taskcache.result import Result
@@ -37,6 +33,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+F = TypeVar("F", bound=Function[Any, Any])
 
 # What `cache_async` stores for when nothing else is said; walrus's choice.
 ASYNC_LIFETIME_MS = 3_600_000
@@ -55,7 +52,7 @@ class CachedFunction(Function[P, R]):
         if self._is_awaited:
             mark_coroutine_function(self)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         if self._is_awaited:
             return self._acall(args, kwargs)  # type: ignore[return-value]  # R is the coroutine then
         if self._hits is not None:
@@ -79,18 +76,21 @@ class CachedFunction(Function[P, R]):
             self._hits = near_hits_of(self)
         return answer
 
-    def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Compute this call anew and store it; those who ask meanwhile get the new value."""
         self.bust(*args, **kwargs)
         return self(*args, **kwargs)
 
-    def join(self, *args: P.args, **kwargs: P.kwargs) -> Result[R] | None:
+    def join(self, /, *args: P.args, **kwargs: P.kwargs) -> Result[R] | None:
         """The computation of this call that is under way somewhere, or None; starts nothing."""
         return Result.of_flight(self, self.invocation(args, kwargs))
 
     def with_options(self, **options: Any) -> CachedFunction[P, R]:
         """The same function with other options for the calls made through it."""
-        same: CachedFunction[P, R] = _with(self, options, cached_kind)
+        return self.with_changed(_with(self, options))
+
+    def with_changed(self, options: Options) -> CachedFunction[P, R]:
+        same = _like(self, cached_kind(options), options)
         same.begin()
         return same
 
@@ -121,13 +121,13 @@ class NearFunction(CachedFunction[P, R]):
         super().begin()
         self._answer_with(self._first)
 
-    def _first(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def _first(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """The first call, which finds the server."""
         answer = super().__call__(*args, **kwargs)
         self._answer_with(self._second)
         return answer
 
-    def _second(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def _second(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """The second call, with which a front comes; for a single call it is not worth making."""
         far = super().__call__
         if self.cache.is_open and front_of(self, far, self._answer_with) is None:
@@ -154,7 +154,7 @@ class AsyncFunction(Function[P, R]):
     decorator = "cache_async"
 
     def __init__(self, cache: Cache, fn: Callable[..., Any], options: Options) -> None:
-        super().__init__(cache, fn, options)
+        super().__init__(cache, fn, options if cache.app is None else as_workers_import(fn, options))
         if not cache.debug:
             from taskcache.launchers import registry
 
@@ -164,7 +164,7 @@ class AsyncFunction(Function[P, R]):
     def _default_lifetime_ms(self) -> int:
         return ASYNC_LIFETIME_MS
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
         cache = self.cache
         if cache.debug:
             return self.inline(args, kwargs)
@@ -231,19 +231,21 @@ class AsyncFunction(Function[P, R]):
             landing = Landing(None, error, 0, "inline")
         return Result(self, invocation, Pending.landed(landing))
 
-    def refresh(self, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
+    def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
         """Have this call computed anew; those who ask meanwhile get the new value."""
         self.bust(*args, **kwargs)
         return self(*args, **kwargs)
 
-    def join(self, *args: P.args, **kwargs: P.kwargs) -> Result[R] | None:
+    def join(self, /, *args: P.args, **kwargs: P.kwargs) -> Result[R] | None:
         """The computation of this call that is under way somewhere, or None; starts nothing."""
         return Result.of_flight(self, self.invocation(args, kwargs))
 
     def with_options(self, **options: Any) -> Self:
         """The same function with other options, Celery's among them (`queue=`, `priority=`), for these calls."""
-        same: Self = _with(self, options, lambda options: type(self))
-        return same
+        return self.with_changed(_with(self, options))
+
+    def with_changed(self, options: Options) -> Self:
+        return _like(self, type(self), options)
 
     @property
     def aio(self) -> AwaitableAsync[P, R]:
@@ -257,23 +259,23 @@ class AsyncFunction(Function[P, R]):
 
         return registry.task(self)
 
-    def delay(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+    def delay(self, /, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Celery's own: an AsyncResult, whose value is stored in the result backend as well as in the cache."""
-        return self.task.delay(*args, **kwargs)
+        return self.task.apply_async(args, kwargs)
 
-    def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+    def apply_async(self, args: Any = None, kwargs: Any = None, *more: Any, **options: Any) -> Any:
         """Celery's own."""
-        return self.task.apply_async(args, kwargs, **options)
+        return self.task.apply_async(args, kwargs, *more, **options)
 
-    def s(self, *args: Any, **kwargs: Any) -> Any:
+    def s(self, /, *args: Any, **kwargs: Any) -> Any:
         """A Celery signature, for chain, group and chord."""
         return self.task.s(*args, **kwargs)
 
-    def si(self, *args: Any, **kwargs: Any) -> Any:
+    def si(self, /, *args: Any, **kwargs: Any) -> Any:
         """An immutable Celery signature."""
         return self.task.si(*args, **kwargs)
 
-    def signature(self, *args: Any, **kwargs: Any) -> Any:
+    def signature(self, /, *args: Any, **kwargs: Any) -> Any:
         """A Celery signature with options."""
         return self.task.signature(*args, **kwargs)
 
@@ -283,116 +285,17 @@ class AsyncFunction(Function[P, R]):
         super().__init__(*state)
 
 
-def _with(function: Function[Any, Any], given: dict[str, Any], kind: Callable[[Options], type[Any]]) -> Any:
-    for fixed in ("name", "version", "key_fn", "ignore", "batch"):
-        if fixed in given:
-            raise UsageError(f"with_options({fixed}=...) would change the key; say it where the function is decorated")
-    checked = check(given, function.decorator)
+def _with(function: Function[Any, Any], given: dict[str, Any]) -> Options:
+    checked = check_per_call(given, function.decorator)
     changed = {name: getattr(checked, name) for name in given if name not in checked.celery}
-    options = replace(function.options, **changed, celery={**function.options.celery, **checked.celery})
-    same = object.__new__(kind(options))
+    return replace(function.options, **changed, celery={**function.options.celery, **checked.celery})
+
+
+def _like(function: F, kind: type[Any], options: Options) -> F:
+    same: F = object.__new__(kind)
     same.__dict__.update(function.__dict__)
     same.options = options
     return same
 
 
-_naming = threading.Lock()
-
-
-def _after_fork() -> None:
-    global _naming
-    _naming = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_after_fork)
-
-
-class _Token:
-    """A random identity for one object; it does not follow the object into a copy."""
-
-    def __init__(self, instance: object) -> None:
-        self.text = new_token()
-        try:
-            self._owner: Callable[[], object] = weakref.ref(instance)
-        except TypeError:
-            address = id(instance)
-            self._owner = lambda: address
-            self._is_address = True
-        else:
-            self._is_address = False
-
-    def is_of(self, instance: object) -> bool:
-        return self._owner() == id(instance) if self._is_address else self._owner() is instance
-
-    def __reduce__(self) -> Any:
-        # Of no object: the unpickled one gets a token of its own.
-        return _Token, (_Token,)
-
-
-class CachedProperty(Generic[R]):
-    """A property computed once for each object; `del obj.name` busts it."""
-
-    SLOT = "_taskcache_token"
-
-    def __init__(self, cache: Cache, fn: Callable[[Any], R], options: Options) -> None:
-        key_fn = options.key_fn
-        self._keyed = key_fn
-        self.function: CachedFunction[Any, R] = CachedFunction(cache, fn, replace(options, key_fn=self._key))
-        if self.function.origin.is_coroutine:
-            raise UsageError(
-                f"{self.function.name} is an async def; use @cache.cached() and `await obj.{fn.__name__}()`"
-            )
-        self.__doc__ = fn.__doc__
-        self.__name__ = fn.__name__
-
-    def _key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-        if self._keyed is not None:
-            return self._keyed(args, kwargs)
-        instance = args[0]
-        from taskcache.keys.encoding import digest
-
-        try:
-            return digest(encode(instance, "self"))
-        except UncacheableArgument:
-            return digest(encode(self._token(instance)))
-
-    def _token(self, instance: Any) -> str:
-        """Never `id()`: an address is used again, and then one object would get another's value."""
-        token = getattr(instance, self.SLOT, None)
-        if isinstance(token, _Token) and token.is_of(instance):
-            return token.text
-        # Threads that meet a new object together must give it one token.
-        with _naming:
-            token = getattr(instance, self.SLOT, None)
-            if isinstance(token, _Token) and token.is_of(instance):
-                return token.text
-            token = _Token(instance)
-            try:
-                object.__setattr__(instance, self.SLOT, token)
-            except AttributeError:
-                raise UncacheableArgument(
-                    f"{type(instance).__name__} has no identity and no place to keep one (__slots__); give it "
-                    f"`__cache_key__`, or add {self.SLOT!r} to its __slots__"
-                ) from None
-        return token.text
-
-    @overload
-    def __get__(self, instance: None, owner: type | None = None) -> Self: ...
-    @overload
-    def __get__(self, instance: object, owner: type | None = None) -> R: ...
-    def __get__(self, instance: object | None, owner: type | None = None) -> Self | R:
-        if instance is None:
-            return self
-        return self.function(instance)
-
-    def __set__(self, instance: object, value: object) -> None:
-        raise AttributeError(f"{self.__name__} is computed; `del obj.{self.__name__}` makes it compute anew")
-
-    def __delete__(self, instance: object) -> None:
-        self.function.bust(instance)
-
-    def __repr__(self) -> str:
-        return f"<cached_property {self.function.name}>"
-
-
-__all__ = ["AsyncFunction", "CachedFunction", "CachedProperty", "Lead"]
+__all__ = ["AsyncFunction", "CachedFunction", "Lead"]

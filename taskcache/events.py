@@ -22,7 +22,11 @@ Kind = Literal[
 
 
 class Event(Struct, frozen=True):
-    """One thing that happened to one call; `name` is the function's name or "" for plain keys. Never holds arguments."""
+    """
+    One thing that happened to one call; `name` is the function's name or "" for plain keys.
+
+    Never holds values, and of the arguments their digest, or what a `key_fn` made of them.
+    """
 
     kind: Kind
     name: str
@@ -31,18 +35,24 @@ class Event(Struct, frozen=True):
 
 
 Listener = Callable[[Event], None]
-_listeners: list[Listener] = []
+# One registration each: the same listener may be there twice, and each end is of its own.
+_listeners: dict[object, Listener] = {}
 
 
 def listen(listener: Listener) -> Callable[[], None]:
     """Call `listener(event)` for every event of this process; returns a function that ends it."""
-    _listeners.append(listener)
-    return lambda: _listeners.remove(listener)
+    registration = object()
+    _listeners[registration] = listener
+
+    def end() -> None:
+        _listeners.pop(registration, None)  # it may have ended already
+
+    return end
 
 
 def emit(event: Event) -> None:
     """Tell every listener; one that raises is logged and does not disturb the call."""
-    for listener in _listeners:
+    for listener in tuple(_listeners.values()):  # one may end itself
         try:
             listener(event)
         except Exception:

@@ -15,14 +15,14 @@ from taskcache.bound import BoundFunction
 from taskcache.calls.current import check_tags
 from taskcache.calls.invocation import Invocation
 from taskcache.calls.origin import Origin, origin_of
-from taskcache.calls.primitives import Entry, invalidated, looked_up, stored
+from taskcache.calls.primitives import Entry, check_keys, invalidated, looked_up, stored
 from taskcache.drivers import blocking
 from taskcache.errors import UsageError
-from taskcache.keys.binding import Binding, compile_binding
-from taskcache.mapping import Batch, bound
+from taskcache.keys.binding import Binding, compile_binding, signature_of
+from taskcache.mapping import Batch, bound, bust
 from taskcache.options import Options
 from taskcache.protocol.stamps import bump, function_stamp
-from taskcache.stats import Stats
+from taskcache.stats import stats_of_process
 
 if TYPE_CHECKING:
     from taskcache.cache import Cache
@@ -63,7 +63,7 @@ class Function(Generic[P, R]):
         self.origin: Origin = origin
         self.__wrapped__ = origin.fn
         self.name = self.origin.name
-        self.stats_counted = Stats()
+        self.stats_counted = stats_of_process()
         self._binding: Binding | None = None
         if options.key_fn is None:
             self._binding = compile_binding(self.origin.body, ignore=options.ignore, salt=self.origin.salt)
@@ -81,7 +81,7 @@ class Function(Generic[P, R]):
         """What makes 32 hex digits of a call's arguments; None with a `key_fn`."""
         return None if self._binding is None else self._binding.digest
 
-    def key_for(self, *args: P.args, **kwargs: P.kwargs) -> str:
+    def key_for(self, /, *args: P.args, **kwargs: P.kwargs) -> str:
         """The key of this call: `cache.get(fn.key_for(x))` is its value, `cache.delete(fn.key_for(x))` busts it."""
         if self._binding is not None:
             return f"{self.name}:{self._binding.digest(*args, **kwargs)}"
@@ -95,10 +95,11 @@ class Function(Generic[P, R]):
         made = self.options.key_fn(args, kwargs)
         if not isinstance(made, str):
             raise UsageError(f"key_fn of {self.name} gave {type(made).__name__}; it has to give a str")
+        check_keys((made,))
         version = self.origin.version
         return f"{self.name}:{version}:{made}" if version else f"{self.name}:{made}"
 
-    def explain(self, *args: P.args, **kwargs: P.kwargs) -> Explanation:
+    def explain(self, /, *args: P.args, **kwargs: P.kwargs) -> Explanation:
         """Show how the key of this call comes about."""
         key = self.make_key(args, kwargs)
         if self._binding is not None:
@@ -131,14 +132,14 @@ class Function(Generic[P, R]):
             # As they are: what a function made of arguments may hold braces of a user's.
             return check_tags(tags(*args, **kwargs))
         if any("{" in tag for tag in tags):
-            bound = inspect.signature(self.origin.body).bind(*args, **kwargs)
+            bound = signature_of(self.origin.body).bind(*args, **kwargs)
             bound.apply_defaults()
             tags = [tag.format(**bound.arguments) for tag in tags]
         return check_tags(tags)
 
     # -- verbs about entries --------------------------------------------------------------------------
 
-    def peek(self, *args: P.args, **kwargs: P.kwargs) -> Entry[R] | None:
+    def peek(self, /, *args: P.args, **kwargs: P.kwargs) -> Entry[R] | None:
         """The stored entry of this call, or None; computes and starts nothing."""
         cache = self.cache
         if cache.debug:
@@ -163,7 +164,7 @@ class Function(Generic[P, R]):
             return lifetime_ms(timeout(value), "timeout(result)")
         return self.options.lifetime_ms(self._default_lifetime_ms)
 
-    def bust(self, *args: P.args, **kwargs: P.kwargs) -> int:
+    def bust(self, /, *args: P.args, **kwargs: P.kwargs) -> int:
         """
         Invalidate this call: a call that begins after this returned never gets a value computed before it.
 
@@ -183,14 +184,14 @@ class Function(Generic[P, R]):
             events.emit(events.Event("busted", self.name))
             blocking.run(bump((self.stamp,)), self.cache.station.server)
 
-    def uncached(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def uncached(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function itself."""
         value: R = self.origin.body(*args, **kwargs)
         return value
 
     # -- many calls at once ---------------------------------------------------------------------------
 
-    def call(self, *args: P.args, **kwargs: P.kwargs) -> BoundCall:
+    def call(self, /, *args: P.args, **kwargs: P.kwargs) -> BoundCall:
         """The arguments of one call, for `starmap` and `warm`; calls nothing."""
         return BoundCall(args, kwargs)
 
@@ -213,8 +214,7 @@ class Function(Generic[P, R]):
         size = self._chunk(chunk)
         wanted = list(bound(calls))
         if force:
-            for each in wanted:
-                self.bust(*each.args, **each.kwargs)
+            bust(self, wanted)
         batch: Batch[R] = Batch(self, iter(wanted), size)
         batch.begin()
         return batch
@@ -225,7 +225,12 @@ class Function(Generic[P, R]):
         return chunk_size(chunk, is_batch=self.options.batch)
 
     def stats(self) -> dict[str, float]:
-        """What this process counted for this function since it started."""
+        """
+        What this process counted for this function since it started.
+
+        The averages are those of `timed_hits` and `timed_misses`, and 0.0 where there are none. Most hits of `cached` take a
+        way too short for a clock, unless `metrics=True`; hits of `map`, and calls of `cache_async`, are not timed.
+        """
         return self.stats_counted.as_dict()
 
     @property
@@ -246,7 +251,7 @@ class Function(Generic[P, R]):
 
     @property
     def __signature__(self) -> inspect.Signature:
-        return inspect.signature(self.origin.body)
+        return signature_of(self.origin.body)
 
     def __reduce__(self) -> Any:
         return self.origin.reduce(self)

@@ -16,6 +16,9 @@ class Launcher(Protocol):
     def launch(self, token: str) -> None:
         """Send the call under this token; raises DispatchFailed, NoCeleryApp or AmbiguousApp in bounded time."""
 
+    def launch_beside(self, token: str) -> None:
+        """The same in the thread that sends for every wait of a process: it is back in bounded time whatever becomes of it."""
+
     def launch_together(self, calls: Sequence[tuple[Any, str]]) -> None:
         """Send several calls of one function in one message: launchers of this kind, this one first, and their tokens."""
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from msgspec import Struct
 
+from taskcache import events
 from taskcache.batch import gather
 from taskcache.batching import WINDOW, BoundCall
 from taskcache.calls import calling
 from taskcache.calls.invocation import Invocation
+from taskcache.calls.primitives import removals
 from taskcache.codec.pickling import is_interruption
 from taskcache.drivers import asyncio as driver
 from taskcache.drivers import together
@@ -35,8 +39,10 @@ class Batch(Generic[R]):
     The results of many calls, in the order of the input.
 
     Iterate, with `for` or `async for`, to take each `Result` as soon as its window has been looked up: the input is read
-    as you go, so that it may be endless. Or call it, or await it, for the list of all values. One failing call does not
-    fail the others: its own result raises.
+    as you go, so that it may be endless. What a loop has taken is not kept: the next loop goes on after it, and loops that
+    run side by side share the results. Or call the batch, or await it, for the list of all values. Then they are kept, for
+    every later call and loop; if it is interrupted, the next call goes on where it was. One failing call does not fail the
+    others: its own result raises. An error of the input comes after the results of what it gave.
     """
 
     def __init__(self, function: Any, calls: Iterator[BoundCall], chunk: int = 1) -> None:
@@ -44,8 +50,15 @@ class Batch(Generic[R]):
         self._calls = calls
         # How many calls go in one message.
         self._chunk = chunk
+        # Read and not looked up, which they are as a whole or not at all.
+        self._window: list[BoundCall] = []
         self._ready: deque[Result[R]] = deque()
+        self._taken = 0
         self._is_read = False
+        self._unreadable: BaseException | None = None
+        self._is_told = False
+        # A coroutine that is cancelled leaves a thread behind that still looks up a window.
+        self._reading = threading.RLock()
         self._all: Result[list[R]] | None = None
         self.started = 0
         self.hits = 0
@@ -53,31 +66,81 @@ class Batch(Generic[R]):
         self.failed = 0
 
     def __iter__(self) -> Iterator[Result[R]]:
+        if self._all is not None:
+            yield from self._ready
+            return
         while self._fill():
-            yield self._ready.popleft()
+            if (result := self._take()) is not None:
+                yield result
 
     async def __aiter__(self) -> AsyncIterator[Result[R]]:
-        while await driver.in_thread(self._fill) if not self._ready else True:
-            yield self._ready.popleft()
+        if self._all is not None:
+            for kept in self._ready:
+                yield kept
+            return
+        while bool(self._ready) or await driver.in_thread(self._fill):
+            if (result := self._take()) is not None:
+                yield result
+
+    def _take(self) -> Result[R] | None:
+        """The next result; None when a loop beside this one has taken it."""
+        try:
+            result = self._ready.popleft()
+        except IndexError:
+            return None
+        self._taken += 1
+        return result
 
     def _fill(self) -> bool:
         """Look up the next window when the last one is nearly used up; False at the end of the input."""
-        while not self._is_read and len(self._ready) <= WINDOW // 2:
-            window = []
-            for call in self._calls:
-                window.append(call)
-                if len(window) == WINDOW:
-                    break
-            self._is_read = len(window) < WINDOW
-            for result in start(self._function, window, self._chunk):
-                self.started += 1
+        while len(self._ready) <= WINDOW // 2 and self._look_up():
+            pass
+        if not self._ready:
+            self._check_read()
+        return bool(self._ready)
+
+    def _look_up(self) -> bool:
+        """Look up one more window; False at the end of the input. Interrupted, it leaves the window to the next one."""
+        with self._reading:
+            if self._is_read and not self._window:
+                return False
+            self._read()
+            results = start(self._function, self._window, self._chunk)
+            self._ready.extend(results)
+            self._window = []
+            self.started += len(results)
+            for result in results:
                 if result.ready():
                     self.hits += result.source == "hit"
                     self._count(result)
                 else:
                     result.add_done_callback(self._count)
-                self._ready.append(result)
-        return bool(self._ready)
+            return not self._is_read
+
+    def _read(self) -> None:
+        """Read the rest of a window; an input that fails is at its end, and what it gave is looked up all the same."""
+        if self._is_read:
+            return
+        try:
+            self._window.extend(islice(self._calls, WINDOW - len(self._window)))
+        except BaseException as error:
+            self._unreadable, self._is_read = error, True
+            if not isinstance(error, Exception) or is_interruption(error):
+                self._is_told = True
+                raise
+            return
+        self._is_read = len(self._window) < WINDOW
+
+    def _check_read(self) -> None:
+        """Raise what the input ended with: what it has not given would be missing without a word."""
+        if self._unreadable is None:
+            return
+        if self._is_told:
+            raise UsageError(
+                f"the input of this batch ended with {self._unreadable!r} and cannot be read on; make a new batch"
+            ) from self._unreadable
+        self._is_told = True
+        raise self._unreadable
 
     def _count(self, result: Result[R]) -> None:
         self.done += 1
@@ -89,12 +152,16 @@ class Batch(Generic[R]):
 
     def begin(self) -> None:
         """Begin every call of the input, without waiting for any."""
-        self._ready.extend([*self])
+        while self._look_up():
+            pass
+        self._check_read()
 
     def all(self) -> Result[list[R]]:
-        """Begin every call that is left and gather them; the same result however often it is asked for."""
+        """Begin every call and gather them; the same result however often it is asked for. UsageError after a loop."""
         if self._all is None:
-            self._all = gather(list(self))
+            self._check_whole()
+            self.begin()
+            self._all = gather(self._ready)
         return self._all
 
     def __await__(self) -> Generator[Any, None, list[R]]:
@@ -102,8 +169,21 @@ class Batch(Generic[R]):
 
     async def _wait(self) -> list[R]:
         if self._all is None:
-            self._all = gather([result async for result in self])
+            self._check_whole()
+            # A window at a time: what a thread does is not ended by a cancellation.
+            while await driver.in_thread(self._look_up):
+                pass
+            self._check_read()
+            self._check_whole()  # another task may loop over it meanwhile
+            self._all = gather(self._ready)
         return await self._all
+
+    def _check_whole(self) -> None:
+        if self._taken:
+            raise UsageError(
+                f"a loop has taken {self._taken} results of this batch, which does not keep them: collect their values in "
+                "the loop, or call the batch instead of looping"
+            )
 
     def __repr__(self) -> str:
         return f"<Batch {self._function.name} {self.done}/{self.started} done, {self.hits} hits, {self.failed} failed>"
@@ -118,6 +198,22 @@ def bound(calls: Iterable[Any]) -> Iterator[BoundCall]:
             yield BoundCall(tuple(call), {})
         else:
             raise UsageError(f"starmap takes tuples of arguments or fn.call(...), not {type(call).__name__}; see map")
+
+
+def bust(function: Any, calls: Iterable[BoundCall]) -> None:
+    """Invalidate these calls in one round trip; what is wrong with one of them is told by its own result."""
+    if function.cache.debug:
+        return
+    keys = []
+    for call in calls:
+        try:
+            keys.append(function.make_key(call.args, call.kwargs))
+        except Exception as error:  # noqa: BLE001 - the error of this call alone
+            _of_one_call(error)
+    for key in keys:
+        events.emit(events.Event("busted", function.name, key))
+    if keys:
+        function.cache.station.server.calls(removals(function.cache.name, keys))
 
 
 def start(function: Any, window: list[BoundCall], chunk: int = 1) -> list[Result[Any]]:
@@ -136,7 +232,8 @@ def start(function: Any, window: list[BoundCall], chunk: int = 1) -> list[Result
             return [_cached(function, call, each) for call, each in zip(window, looked, strict=True)]
         return _begin(function, station, window, looked, chunk)
     except NoServer as error:
-        calling.note_degraded(function, error)
+        for _ in window:
+            calling.note_degraded(function, error)
         return [_alone(function, call) for call in window]
 
 
@@ -191,7 +288,7 @@ def _alone(function: Any, call: BoundCall) -> Result[Any]:
 
 def _cached(function: CachedFunction[Any, Any], call: BoundCall, look: _Look | Exception) -> Result[Any]:
     if isinstance(look, Exception):
-        return Result(function, None, Pending.landed(Landing(None, look, 0)))
+        return Result(function, None, Pending.landed(Landing(None, look, 0, "inline")))
     if look.landing is not None:
         function.stats_counted.hits += 1
         return Result(function, look.invocation, Pending.landed(look.landing))
@@ -215,7 +312,7 @@ def _begin(
     misses: list[tuple[int, Pending, Launcher, _Look]] = []
     for place, (call, look) in enumerate(zip(window, looked, strict=True)):
         if isinstance(look, Exception):
-            results.append(Result(function, None, Pending.landed(Landing(None, look, 0))))
+            results.append(Result(function, None, Pending.landed(Landing(None, look, 0, "inline"))))
             continue
         if look.landing is not None:
             function.stats_counted.hits += 1
@@ -230,12 +327,15 @@ def _begin(
         try:
             launcher = function.launcher(call.args, call.kwargs, look.invocation)
         except Exception as error:  # noqa: BLE001 - the error of this call alone
-            results[place] = Result(function, None, Pending.landed(Landing(None, _of_one_call(error), 0)))
+            failed = Landing(None, _of_one_call(error), 0, "inline")
+            results[place] = Result(function, None, Pending.landed(failed))
             continue
         errand = look.invocation.errand(station, "")
         misses.append((place, Pending(obtain(errand, look.first), errand, launcher), launcher, look))
 
     def launch(orders: Sequence[tuple[int, Launch]]) -> list[Exception | None]:
+        for place, _ in orders:
+            misses[place][1].leads = True  # also when it cannot be sent
         return _sent([(misses[place][2], step.token) for place, step in orders], chunk)
 
     stopped = together.run_until_waits([pending.steps for _, pending, _, _ in misses], station.server, launch)
@@ -253,20 +353,26 @@ def _begin(
 def _sent(calls: Sequence[tuple[Launcher, str]], chunk: int) -> list[Exception | None]:
     """Send calls, `chunk` of them in a message; what became of each."""
     said: list[Exception | None] = []
+    refusal: DispatchFailed | None = None
     for start in range(0, len(calls), chunk):
         part = calls[start : start + chunk]
-        said.extend([_send(part)] * len(part))
-        if isinstance(said[-1], DispatchFailed):
-            # A broker that did not take one in its time is not given as much for each of the others.
+        # A broker that did not take one in its time is not given as much for each of the others.
+        said.extend([_send(part, refusal)] * len(part))
+        launcher = part[0][0]
+        if isinstance(launcher, calling.InlineLauncher):
+            refusal = refusal or launcher.refusal
+        elif isinstance(said[-1], DispatchFailed):
             said.extend([said[-1]] * (len(calls) - len(said)))
             break
     return said
 
 
-def _send(calls: Sequence[tuple[Launcher, str]]) -> Exception | None:
+def _send(calls: Sequence[tuple[Launcher, str]], refusal: DispatchFailed | None) -> Exception | None:
     launcher, token = calls[0]
     try:
-        if len(calls) == 1:
+        if refusal is not None and isinstance(launcher, calling.InlineLauncher):
+            launcher.compute_together(calls, refusal)
+        elif len(calls) == 1:
             launcher.launch(token)
         else:
             launcher.launch_together(calls)

@@ -10,10 +10,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from taskcache.codec.sealing import Codec
+from taskcache.drivers import threads
+from taskcache.drivers.clients import describe as describe_client
+from taskcache.drivers.clients import without_password
 from taskcache.drivers.hub_station import station_for
 from taskcache.drivers.station import Station
-from taskcache.drivers.topology import describe as describe_client
-from taskcache.drivers.topology import without_password
 from taskcache.errors import NoServer
 from taskcache.settings import Settings, read_environment
 
@@ -33,6 +34,8 @@ class Opened(Struct, frozen=True):
 
 _shared: weakref.WeakValueDictionary[tuple[str, int, str], Station] = weakref.WeakValueDictionary()
 _caches: weakref.WeakValueDictionary[tuple[str, str], Cache] = weakref.WeakValueDictionary()
+# Of one name at one address there may be several, of which the last is found.
+_all: weakref.WeakSet[Cache] = weakref.WeakSet()
 _lock = threading.Lock()
 
 
@@ -42,6 +45,8 @@ def open_server(database: Any, settings: Settings) -> Opened:
     if database is None:
         from taskcache.embedded import acquire
 
+        # First: no server is started for somebody who cannot use it.
+        _cloudpickle()
         embedded = acquire()
         database = embedded.url
         # Functions and arguments travel by value to a worker of the same user: signed with this user's own secret.
@@ -60,14 +65,39 @@ def open_server(database: Any, settings: Settings) -> Opened:
 def _codec(settings: Settings, embedded: Any) -> Codec:
     if embedded is None:
         return Codec(settings)
-    import cloudpickle
+    return Codec(settings, pickler=_cloudpickle().Pickler)
 
-    return Codec(settings, pickler=cloudpickle.Pickler)
+
+def _cloudpickle() -> Any:
+    try:
+        import cloudpickle
+    except ImportError as error:
+        raise NoServer(
+            "a private server runs functions by value, which takes cloudpickle: pip install 'taskcache[embedded]', or "
+            "name a server with TASKCACHE_URL=redis://host:6379/0"
+        ) from error
+    return cloudpickle
 
 
 def remember(cache: Cache) -> None:
     """Keep a cache findable for what is unpickled here: one process, one cache for one name at one address."""
     _caches[address_of(cache.database) or "", cache.name] = cache
+    renew_when_forked(cache)
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()
+    for cache in list(_all):
+        cache.renew()
+
+
+threads.after_fork(_after_fork)
+
+
+def renew_when_forked(cache: Cache) -> None:
+    """Have a cache's locks and counts, and those of its views, made anew in a forked child."""
+    _all.add(cache)
 
 
 def known(address: str | None, name: str) -> Cache | None:

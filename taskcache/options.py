@@ -73,6 +73,14 @@ _REFUSED = {
 }
 
 
+# What a part of the key or of the body is, and cannot be another for some calls.
+_FIXED = ("name", "version", "key_fn", "ignore", "batch")
+# What a call of `cache_async` can have for itself: where its message goes and how long it may take, and what its caller does.
+PER_CALL = frozenset(("queue", "routing_key", "exchange", "priority", "expires", "time_limit", "soft_time_limit")) | {
+    *("on_broker_error", "on_cache_error", "inline_after", "revoke_when_abandoned", "near", "metrics")
+}
+
+
 class Options(Struct, frozen=True):
     """One function's options, checked."""
 
@@ -140,6 +148,35 @@ def check(given: Mapping[str, Any], decorator: str) -> Options:
     return options
 
 
+def defaults_of(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The defaults that a cache gives its decorators, checked, and fit to be looked at for each of them."""
+    kept = {name: _kept(name, value, "cached") for name, value in given.items()}
+    check(kept, "cached")
+    return kept
+
+
+def over_defaults(defaults: Mapping[str, Any], given: Mapping[str, Any], decorator: str) -> dict[str, Any]:
+    """Lay a decorator's own options over the cache's; a default `ignore` is for keys that are made of parameters."""
+    laid = {**defaults, **given}
+    if "ignore" not in given and (laid.get("key_fn") is not None or decorator == "cached_property"):
+        laid.pop("ignore", None)
+    return laid
+
+
+def check_per_call(given: Mapping[str, Any], decorator: str) -> Options:
+    """Refuse what cannot be said for some calls of a function: the worker goes by what it was decorated with."""
+    for name in _FIXED:
+        if name in given:
+            raise UsageError(f"with_options({name}=...) would change the key; say it where the function is decorated")
+    for name in given:
+        if decorator == "cache_async" and name in AsyncOptions.__annotations__ and name not in PER_CALL:
+            raise UsageError(
+                f"with_options({name}=...) does not travel with a call, the worker goes by the decorator: say it there, "
+                f"or decorate a second function; with_options takes {', '.join(sorted(PER_CALL))}"
+            )
+    return check(given, decorator)
+
+
 def _kept(name: str, value: Any, decorator: str) -> Any:
     """A generator is empty after the first look at it, and these are looked at for each call."""
     if name not in ("ignore", "tags") or isinstance(value, str) or (name == "tags" and callable(value)):
@@ -158,6 +195,9 @@ def _check_values(options: Options, decorator: str) -> None:
     ignore: Any = options.ignore  # what the annotation says is not what everybody passes
     if isinstance(ignore, str) or not all(isinstance(name, str) for name in ignore):
         raise UsageError(f'{decorator}(ignore={options.ignore!r}): pass parameter names, such as ignore=("self",)')
+    if options.ignore and (options.key_fn is not None or decorator == "cached_property"):
+        instead = "key_fn makes the whole key" if options.key_fn is not None else "it is kept for each object"
+        raise UsageError(f"{decorator}(ignore={options.ignore!r}) would change nothing: {instead}; leave it out")
     if isinstance(options.tags, str):
         raise UsageError(f"{decorator}(tags={options.tags!r}): pass several, such as tags=({options.tags!r},)")
     if options.store_if is not None and not callable(options.store_if):

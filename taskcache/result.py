@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from taskcache.calls import calling, following
@@ -50,6 +51,8 @@ class Result(Generic[R]):
         self._cache = cache if cache is not None else (function.cache if function is not None else None)
         # What a gathered result waits for.
         self._parts = parts
+        # When the call was made: `inline_after` counts from here, however often somebody asks.
+        self._made_at = time.monotonic()
         self._computed_here = False
 
     @classmethod
@@ -96,7 +99,7 @@ class Result(Generic[R]):
         return claimed
 
     def claims_after(self) -> float | None:
-        """After how many seconds this process may compute a queued flight itself; None: never."""
+        """In how many seconds from now this process may compute a queued flight itself; None: never."""
         if self._parts:
             return soonest(self._parts)
         function, launcher = self._function, self._pending.launcher
@@ -104,7 +107,8 @@ class Result(Generic[R]):
             return None
         if launcher.is_in_worker():
             return 0.0
-        return function.options.inline_after_s
+        after_s = function.options.inline_after_s
+        return None if after_s is None else max(0.0, self._made_at + after_s - time.monotonic())
 
     def _take(self, default: Any) -> Any:
         landing = self._landing
@@ -140,8 +144,15 @@ class Result(Generic[R]):
 
     def add_done_callback(self, callback: Callable[[Result[R]], Any]) -> None:
         """Call `callback(result)` once it is there, from another thread, or now when it is there already."""
+        self._hear(callback)
+
+    def _hear(self, callback: Callable[[Result[R]], Any]) -> Callable[[], None]:
+        def done(pending: Pending) -> None:
+            callback(self)
+
         self._revive()
-        self._pending.when_done(lambda pending: callback(self))
+        self._pending.when_done(done)
+        return lambda: self._pending.discard(done)
 
     def future(self) -> concurrent.futures.Future[R]:
         """A standard future that ends with this value or error, for code that knows futures."""
@@ -151,7 +162,12 @@ class Result(Generic[R]):
         def done(result: Result[R]) -> None:
             landing = result._landing
             assert landing is not None
-            if landing.error is not None:
+            if isinstance(landing.error, StopIteration):
+                # No future of an event loop takes it, and one that wraps this would wait for ever (PEP 479).
+                stopped = RuntimeError("the function raised StopIteration")
+                stopped.__cause__ = landing.error
+                future.set_exception(stopped)
+            elif landing.error is not None:
                 future.set_exception(landing.error)
             else:
                 future.set_result(landing.value)  # type: ignore[arg-type]  # the codec does not know R
@@ -287,7 +303,7 @@ def wait_seconds(block: object, timeout: object) -> float | None:
 
 
 def soonest(results: Iterable[Result[Any]]) -> float | None:
-    """After how many seconds this process may compute one of these itself; None: never."""
+    """In how many seconds this process may compute one of these itself; None: never."""
     pauses = [pause for pause in (result.claims_after() for result in results) if pause is not None]
     return min(pauses, default=None)
 
@@ -318,7 +334,7 @@ async def _arrival(pending: Pending, seconds: float | None) -> None:
     arrived: asyncio.Future[None] = loop.create_future()
 
     def done(_: Pending) -> None:
-        loop.call_soon_threadsafe(_wake, arrived)
+        _tell(loop, _wake, arrived)
 
     pending.when_done(done)
     try:
@@ -328,6 +344,11 @@ async def _arrival(pending: Pending, seconds: float | None) -> None:
             await asyncio.wait([arrived], timeout=seconds)
     finally:
         pending.discard(done)
+
+
+def _tell(loop: asyncio.AbstractEventLoop, tell: Callable[[T], None], what: T) -> None:
+    with suppress(RuntimeError):  # closed with those who waited in it
+        loop.call_soon_threadsafe(tell, what)
 
 
 def _wake(arrived: asyncio.Future[None]) -> None:
@@ -340,22 +361,38 @@ async def in_order_of_arrival(results: list[Result[R]], seconds: float | None) -
     loop = asyncio.get_running_loop()
     arrivals: asyncio.Queue[Result[R]] = asyncio.Queue()
     deadline = None if seconds is None else loop.time() + seconds
-    for result in results:
-        result.add_done_callback(lambda done: loop.call_soon_threadsafe(arrivals.put_nowait, done))
-    done, pause = 0, soonest(results)
-    while done < len(results):
-        left = None if deadline is None else max(0.0, deadline - loop.time())
-        claims = pause is not None and (left is None or pause < left)
-        try:
-            yield await asyncio.wait_for(arrivals.get(), pause if claims else left)
-            done += 1
-        except asyncio.TimeoutError:
-            if not claims:
-                raise NotReady(f"{len(results) - done} of {len(results)} results are not there yet.") from None
-            pause = following.CLAIM_EVERY_S
-            with suppress(NoServer):
-                if await driver.in_thread(lambda: claim_one(results)):
-                    pause = 0.0
+    with hearing(results, lambda result: _tell(loop, arrivals.put_nowait, result)):
+        done, pause = 0, soonest(results)
+        while done < len(results):
+            left = None if deadline is None else max(0.0, deadline - loop.time())
+            claims = pause is not None and (left is None or pause < left)
+            # What has arrived is given whatever the time is; it says so in the loop's next turn.
+            await asyncio.sleep(0)
+            try:
+                yield (
+                    arrivals.get_nowait()
+                    if arrivals.qsize()
+                    else await asyncio.wait_for(arrivals.get(), pause if claims else left)
+                )
+                done += 1
+            except asyncio.TimeoutError:
+                if not claims:
+                    raise NotReady(f"{len(results) - done} of {len(results)} results are not there yet.") from None
+                pause = following.CLAIM_EVERY_S
+                with suppress(NoServer):
+                    if await driver.in_thread(lambda: claim_one(results)):
+                        pause = 0.0
+
+
+@contextmanager
+def hearing(results: Sequence[Result[R]], arrived: Callable[[Result[R]], Any]) -> Iterator[None]:
+    """Call `arrived(result)` for each of these that is there, until the block ends: a loop may be left early."""
+    ends = [result._hear(arrived) for result in results]
+    try:
+        yield
+    finally:
+        for end in ends:
+            end()
 
 
 def claim_one(results: Iterable[Result[Any]]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -134,6 +134,9 @@ class Settings(Struct, frozen=True):
         return f"<Settings of {self.name!r}>"  # without the secrets
 
     def __post_init__(self) -> None:
+        name: object = self.name  # what the annotations say is not what everybody passes
+        if not isinstance(name, str):
+            raise UsageError(f"name={name!r}: a cache name is a str; write name={str(name)!r}")
         if not self.name or any(sign in self.name for sign in "{}~") or self.name.isspace():
             raise UsageError(f"name={self.name!r}: a cache name is not empty and has none of the signs {{ }} ~")
         if self.codec not in ("auto", "safe", "pickle"):
@@ -142,6 +145,8 @@ class Settings(Struct, frozen=True):
             raise UsageError("codec='pickle' needs a secret: pass Cache(secret=...) or set TASKCACHE_SECRET")
         if self.transport not in ("auto", "redis-py"):
             raise UsageError(f"transport={self.transport!r}: choose 'auto' or 'redis-py'")
+        if type(self.compress_above_bytes) is not int or self.compress_above_bytes < 0:
+            raise UsageError(f"compress_above={self.compress_above_bytes!r}: pass a number of bytes, or None for never")
         if self.lease_ms < 100:
             raise UsageError(f"lease of {self.lease_ms} ms is shorter than a renewal can be; use 0.1 s or more")
 
@@ -150,12 +155,29 @@ class Settings(Struct, frozen=True):
         return replace(self, secrets=(), codec="auto" if self.codec == "pickle" else self.codec)
 
 
+def check_app(app: Any) -> Any:
+    """The Celery app that a cache was given, or its name; a name is resolved when it is needed."""
+    if app is not None and not isinstance(app, str) and not hasattr(app, "send_task"):
+        raise UsageError(f"app={app!r}: pass a Celery app, or its name as for `celery -A`")
+    return app
+
+
 def parse_secrets(secret: str | bytes | None) -> tuple[bytes, ...]:
-    """Split "new,old" into signing keys, newest first; each must hold 16 bytes or more."""
-    if secret is None:
+    """Split "new,old" into signing keys, newest first, each of 16 bytes or more; bytes are one key, whatever they hold."""
+    given: object = secret
+    if not given:
         return ()
-    text = secret.encode() if isinstance(secret, str) else secret
-    secrets = tuple(part.strip() for part in text.split(b",") if part.strip())
+    if isinstance(given, bytes):
+        parts = [given]
+    elif isinstance(given, str):
+        # A variable of the environment holds bytes, of which Python makes text that gives them back.
+        parts = [part.strip() for part in given.encode("utf-8", "surrogateescape").split(b",")]
+    else:
+        raise UsageError(f"the signing secret is of type {type(given).__name__}; pass a str or bytes")
+    secrets = tuple(filter(None, parts))
+    if not secrets:
+        # Whoever gave one wants signatures: without a word, everything would go unsigned.
+        raise UsageError("the signing secret is empty; give one of 16 bytes or more, or none: unset TASKCACHE_SECRET")
     if any(len(part) < 16 for part in secrets):
         raise UsageError(
             "a signing secret is shorter than 16 bytes; make one with "

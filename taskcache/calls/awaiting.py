@@ -117,7 +117,7 @@ def _to_wait(
     if not isinstance(ended, Lead):
         return wait, ended
     try:
-        value = lead(function, station, invocation, ended, errand.owner, arguments).value
+        value = lead(function, station, invocation, ended, errand.owner, lambda: arguments).value
         return None, Landing(value, None, 0, "inline")
     except Exception as error:  # noqa: BLE001 - the function's own: raised by the one who asked
         return None, Landing(None, error, 0, "inline")

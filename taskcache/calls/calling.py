@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -16,7 +17,7 @@ from taskcache.calls.current import ancestors, computing
 from taskcache.calls.invocation import Invocation
 from taskcache.codec.pickling import is_interruption
 from taskcache.drivers import asyncio as driver
-from taskcache.drivers import blocking
+from taskcache.drivers import blocking, threads
 from taskcache.drivers.renewer import Lease
 from taskcache.drivers.station import Station
 from taskcache.errors import DispatchFailed, NoServer
@@ -112,7 +113,7 @@ def answer(function: Callee, invocation: Invocation, args: tuple[Any, ...], kwar
     if isinstance(ended, Landing):
         function.stats_counted.hit(time.perf_counter() - began)
         return landed(ended)
-    value = lead(function, station, invocation, ended, errand.owner, (args, kwargs)).value
+    value = lead(function, station, invocation, ended, errand.owner, lambda: (args, kwargs)).value
     function.stats_counted.miss(time.perf_counter() - began)
     return value
 
@@ -137,7 +138,9 @@ def note_degraded(function: Callee, error: NoServer) -> None:
         raise error
     function.stats_counted.degraded += 1
     events.emit(events.Event("degraded", function.name))
-    events.warn_once(f"degraded {error}", "taskcache: %s; calls are computed without the cache meanwhile", error)
+    # By the server: one outage has several errors, first that of a cut connection and then that of a refused one.
+    where = function.cache.station.server.url if function.cache.is_open else error
+    events.warn_once(f"degraded {where}", "taskcache: %s; calls are computed without the cache meanwhile", error)
 
 
 class attempting:  # noqa: N801 - used like a function, as those of contextlib
@@ -171,6 +174,7 @@ class attempting:  # noqa: N801 - used like a function, as those of contextlib
             now_ms=began.now_ms,
             run=lambda steps: blocking.run(steps, station.server),
             lease=self._lease,
+            note_degraded=partial(note_degraded, function),
         )
 
     def __enter__(self) -> Attempt:
@@ -204,14 +208,15 @@ def lead(
     invocation: Invocation,
     began: Lead | Claim,
     owner: str,
-    arguments: Arguments,
+    arguments: Callable[[], Arguments],
     token: str = "",
 ) -> Sealed:
-    """Compute here what others may wait for, publish it, and give it back."""
+    """Compute here what others may wait for, publish it, and give it back; opening the arguments is a part of it."""
     with attempting(function, station, invocation, began, owner, token) as attempt:
         try:
+            called = arguments()
             with computing(attempt.computation):
-                value = retrying.tried(function.options.celery, lambda: _run(function, arguments))
+                value = retrying.tried(function.options.celery, lambda: _run(function, called))
             sealed = attempt.seal(value)
         except BaseException as error:
             function.stats_counted.failed += 1
@@ -250,7 +255,7 @@ def claim_here(
     if claim.word != "run":
         return False
     try:
-        lead(function, station, invocation, claim, owner, arguments(), token)
+        lead(function, station, invocation, claim, owner, arguments, token)
     except Exception as error:
         # Any other is delivered through the flight, to who asked for this as to everybody else.
         if is_interruption(error):
@@ -266,19 +271,40 @@ class InlineLauncher:
         self._claim = claim
         # So that the result can say where its value was computed.
         self.has_computed = False
+        # What the broker said to this call when it was made: those made together with it need not ask again.
+        self.refusal: DispatchFailed | None = None
 
     def launch(self, token: str) -> None:
         try:
             self._launcher.launch(token)
         except DispatchFailed as error:
+            self.refusal = error
+            self._compute(token, error)
+
+    def launch_beside(self, token: str) -> None:
+        try:
+            self._launcher.launch_beside(token)
+        except DispatchFailed as error:
+            failed = error
+            # A body takes its time, and may wait for a call whose turn to be sent comes after this one's.
+            threads.start(lambda: self._compute_alone(token, failed), "taskcache-inline")
+
+    def _compute_alone(self, token: str, error: DispatchFailed) -> None:
+        # The waits give the server up in their own time, and until then the call is sent again.
+        with suppress(NoServer):
             self._compute(token, error)
 
     def launch_together(self, calls: Sequence[tuple[Any, str]]) -> None:
         try:
             self._launcher.launch_together([(each._launcher, token) for each, token in calls])
         except DispatchFailed as error:
-            for each, token in calls:
-                each._compute(token, error)
+            self.refusal = error
+            self.compute_together(calls, error)
+
+    def compute_together(self, calls: Sequence[tuple[Any, str]], error: DispatchFailed) -> None:
+        """Compute several calls here that the broker does not take; launchers of this kind and their tokens."""
+        for each, token in calls:
+            each._compute(token, error)
 
     def _compute(self, token: str, error: DispatchFailed) -> None:
         events.warn_once(f"inline {error}", "taskcache: %s Calls are computed where they are made meanwhile", error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,7 +13,7 @@ from msgspec import Struct
 from taskcache import events
 from taskcache.calls.current import Computation, Progress, Tags, ancestors
 from taskcache.calls.invocation import Invocation, sealed_value
-from taskcache.errors import NoServer
+from taskcache.errors import NoServer, ValueTooLarge
 from taskcache.options import Options
 from taskcache.protocol import scripts
 from taskcache.protocol.entry import new_token, read
@@ -56,6 +57,7 @@ class Attempt:
         run: Run,
         lease: Lease | None = None,
         above: frozenset[str] | None = None,
+        note_degraded: Callable[[NoServer], None],
     ) -> None:
         self.invocation = invocation
         self.options = options
@@ -66,6 +68,8 @@ class Attempt:
         self.lease = lease
         self._now_ms = now_ms
         self.run = run
+        self._note_degraded = note_degraded
+        self._is_cut_off = False
         self._began = time.monotonic()
         self.computation = Computation(
             key=invocation.key,
@@ -111,15 +115,30 @@ class Attempt:
         return self.lease is not None and self.lease.lost
 
     def publish(self, sealed: Sealed) -> Steps[Published]:
-        """End the flight with its value."""
+        """End the flight with its value; raises ValueTooLarge when the server takes none of its size."""
         # A lifetime that only the body or its result told is longer than what the stamps were kept for.
         if sealed.ttl_ms < 0 <= self.errand.lifetime_ms or sealed.ttl_ms > self.errand.lifetime_ms >= 0:
             settings, added = self.invocation.settings, self.computation.tags
             names = (*self.errand.stamps, *(tag_stamp(settings.name, tag) for tag in added))
             yield Calls(extensions(names, stamp_lifetime_ms(sealed.ttl_ms)))
-        said = yield from end(
-            self.errand, self.token, owner=self.owner, envelope=sealed.envelope, ttl_ms=sealed.ttl_ms, is_error=False
-        )
+        try:
+            said = yield from end(
+                self.errand,
+                self.token,
+                owner=self.owner,
+                envelope=sealed.envelope,
+                ttl_ms=sealed.ttl_ms,
+                is_error=False,
+            )
+        except ValueTooLarge as error:
+            # Who waits hears it now, as of what cannot be sealed, and not once the lease is over.
+            try:
+                yield from self.fail(error)
+            except NoServer:
+                # The connection on which it was refused was broken off, and the next may not be up yet.
+                with suppress(NoServer):
+                    yield from self.fail(error)
+            raise
         kind: events.Kind = "stored" if said == "stored" else "delivered"
         if sealed.ttl_ms and said != "stored":
             # Invalidated, taken over after a pause longer than its lease, or the server has lost the flight.
@@ -142,10 +161,19 @@ class Attempt:
 
     # -- what the body may ask for -----------------------------------------------------------------
 
-    def _stamp_of(self, tag: str) -> bytes:
+    def _stamp_of(self, tag: str) -> bytes | None:
+        """The stamp of a tag that the body adds; without one the value is delivered, and not stored."""
+        if self._is_cut_off:
+            return None  # nothing is stored any more: each further tag would wait for the same server
         name = tag_stamp(self.invocation.settings.name, tag)
-        stamp: bytes = self.run(fresh_stamp(name, self.errand.stamp_lifetime_ms))
-        return stamp
+        try:
+            stamp: bytes = self.run(fresh_stamp(name, self.errand.stamp_lifetime_ms))
+            return stamp
+        except NoServer as error:
+            self._note_degraded(error)
+            self._is_cut_off = True
+            self.computation.do_not_store()
+            return None
 
     def _tell(self, progress: Progress) -> None:
         packed = pack_progress(progress)

@@ -28,25 +28,29 @@ def check_tags(tags: Iterable[Any]) -> tuple[str, ...]:
     """Refuse what is not a tag; each once, in an order of their own: that of a set differs between processes."""
     if isinstance(tags, str):
         raise UsageError(f"tags={tags!r}: give several, such as ({tags!r},)")
-    checked = tuple(tags)
-    for tag in checked:
+    checked = []
+    for tag in tags:
         if not isinstance(tag, str) or not tag:
             raise UsageError(f"a tag is a text that is not empty, not {tag!r}")
-    return tuple(sorted(set(checked))) if len(checked) > 1 else checked
+        # The text that it is: the member of a (str, Enum) is formatted as its name in some versions of Python.
+        checked.append(tag if type(tag) is str else str.__str__(tag))
+    return tuple(sorted(set(checked))) if len(checked) > 1 else tuple(checked)
 
 
 class Tags:
     """The tags added while a computation runs; each covers what is read after it was added."""
 
-    def __init__(self, stamp: Callable[[str], bytes] | None = None) -> None:
+    def __init__(self, stamp: Callable[[str], bytes | None] | None = None) -> None:
         self._stamp = stamp
         self.stamps: dict[str, bytes] = {}
 
     def add(self, *tags: str) -> None:
-        """Let `cache.invalidate(tag)` invalidate the value being computed."""
+        """Let `cache.invalidate(tag)` invalidate the value being computed. Without the server, it is not stored instead."""
         for tag in check_tags(tags):
             if self._stamp is not None and tag not in self.stamps:
-                self.stamps[tag] = self._stamp(tag)
+                stamp = self._stamp(tag)
+                if stamp is not None:
+                    self.stamps[tag] = stamp
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.stamps)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import queue
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -16,7 +17,7 @@ from taskcache.calls.computing import progress_of
 from taskcache.calls.current import Progress
 from taskcache.calls.invocation import Invocation
 from taskcache.calls.primitives import as_ms
-from taskcache.drivers import blocking
+from taskcache.drivers import blocking, threads
 from taskcache.drivers.pending import Pending
 from taskcache.drivers.station import Station
 from taskcache.errors import Cancelled, ComputationLost, NoServer, UsageError
@@ -27,6 +28,17 @@ from taskcache.protocol.watch import Sighting
 
 # A waiter that may compute looks this often whether the queued flight is still unclaimed; what a lost retry costs.
 CLAIM_EVERY_S = 1.0
+
+
+_reviving = threading.Lock()
+
+
+def _after_fork() -> None:
+    global _reviving
+    _reviving = threading.Lock()
+
+
+threads.after_fork(_after_fork)
 
 
 def wait(
@@ -65,10 +77,15 @@ def wait(
 
 def revive(station: Station | None, pending: Pending) -> None:
     """In a forked child, wait anew for what the parent waited for: its threads are not here."""
-    if pending.landing is None and pending.pid != os.getpid():
+    if pending.landing is not None or pending.pid == os.getpid():
+        return
+    with _reviving:
+        # Of several threads the first: a second one would take away what the first one waits on already.
+        if pending.pid == os.getpid():
+            return
         pending.after_fork()
-        if station is not None:
-            station.keeper.adopt(pending, Wait(pending.token, pending.leads))
+    if station is not None:
+        station.keeper.adopt(pending, Wait(pending.token, pending.leads))
 
 
 def updates(
@@ -162,7 +179,8 @@ def found(station: Station, invocation: Invocation, token: str) -> Pending:
     first = station.read((invocation.redis_key, *invocation.stamps))
     landing = blocking.run(flight.judged(invocation.errand(station, ""), first[0], first[1:]), station.server)
     if landing is not None or not token:
-        ended = landing or Landing(None, ComputationLost("Its value is not stored any more. Call again."), 0)
+        lost = ComputationLost("Its value is not stored any more. Call again.")
+        ended = landing or Landing(None, lost, 0, "joined")
         return Pending.landed(ended)
     return attend(station, invocation, token)
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from taskcache.calls.primitives import MISSING
-from taskcache.drivers.wire import Broken
 from taskcache.errors import UntrustedValue
 from taskcache.freshness import SHORT_HEAD_BYTES, is_fresh_value
 
@@ -29,19 +28,15 @@ class Hits:
         # MGET stamp entry, up to the digest, which has always the same length.
         self._head = b"*3\r\n$4\r\nMGET\r\n$%d\r\n%b\r\n$%d\r\n%b" % (len(stamp), stamp, len(prefix) + 32, prefix)
 
-    def get(self, *args: Any, **kwargs: Any) -> Any:
+    def get(self, /, *args: Any, **kwargs: Any) -> Any:
         """The value of this call, or MISSING when it takes more than one look to know it."""
         digest = self._digest(*args, **kwargs).encode()
         return self._judge(digest, self._station.hit(self._head + digest + b"\r\n"))
 
-    async def aget(self, *args: Any, **kwargs: Any) -> Any:
+    async def aget(self, /, *args: Any, **kwargs: Any) -> Any:
         """`get` from a coroutine."""
         digest = self._digest(*args, **kwargs).encode()
-        reply = self._station.loops.ask(self._head + digest + b"\r\n")
-        try:
-            return MISSING if reply is None else self._judge(digest, await reply)
-        except Broken:
-            return MISSING
+        return self._judge(digest, await self._station.ahit(self._head + digest + b"\r\n"))
 
     def _judge(self, digest: bytes, replies: Sequence[Any] | None) -> Any:
         if replies is None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final
 from taskcache.calls.hits import Hits, hits_of
 from taskcache.calls.primitives import MISSING
 from taskcache.drivers import hubs
-from taskcache.drivers.wire import Broken
 from taskcache.protocol.flight import Landing
 
 if TYPE_CHECKING:
@@ -89,7 +88,7 @@ class NearHits(Hits):
         assert near is not None
         return near
 
-    def get(self, *args: Any, **kwargs: Any) -> Any:
+    def get(self, /, *args: Any, **kwargs: Any) -> Any:
         # A front has looked near already; not every function has one, and looking is cheap beside asking.
         digest, near = self._digest(*args, **kwargs).encode(), self._near
         held = near.find(self._prefix + digest)
@@ -102,17 +101,14 @@ class NearHits(Hits):
             if place is not None:
                 near.leave(place)
 
-    async def aget(self, *args: Any, **kwargs: Any) -> Any:
+    async def aget(self, /, *args: Any, **kwargs: Any) -> Any:
         digest, near = self._digest(*args, **kwargs).encode(), self._near
         held = near.find(self._prefix + digest)
         if held is not None:
             return held.take()
         place = near.expect(self._prefix + digest)
         try:
-            reply = self._station.loops.ask(self._head + digest + b"\r\n")
-            return self._kept(near, place, digest, None if reply is None else await reply)
-        except Broken:
-            return MISSING
+            return self._kept(near, place, digest, await self._station.ahit(self._head + digest + b"\r\n"))
         finally:
             if place is not None:
                 near.leave(place)

@@ -8,12 +8,13 @@ import types
 from collections.abc import Callable
 from typing import Any, Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 from msgspec.structs import replace
 
 from taskcache import batching
 from taskcache.errors import UncacheableArgument, UsageError
 from taskcache.keys.encoding import digest, encode
+from taskcache.keys.naming import MAIN_NAMES, module_name
 from taskcache.options import Options
 
 
@@ -41,10 +42,30 @@ class Origin(Struct, frozen=True):
         is_findable = "<" not in qualname
         if not self.by_value or (is_findable and not _is_cloudpickle_at_work()):
             # A pool of processes finds functions of `__main__` as Python's own pickle does.
-            return _find, (self.fn.__module__, qualname)
+            place = (self.fn.__module__, qualname)
+            found = _find(*place)
+            if found is not function and getattr(found, "origin", None) is self:
+                return _view, (found, _changed(found.options, function.options))
+            # Decorated under another name, what is found is the plain function, and it is decorated again where it arrives.
+            if found is not self.fn:
+                return _find, place
         # Two stages, so that a function that calls itself can be written.
         options = replace(function.options, name=self.name, version=self.version)
-        return _make, (type(function),), (function.cache, self.fn, options)
+        decorated: Any = {"static": staticmethod, "class": classmethod}.get(self.kind, lambda fn: fn)(self.fn)
+        return _make, (type(function),), (function.cache, decorated, options)
+
+
+def as_workers_import(decorated: Any, options: Options) -> Options:
+    """The options of a function of a script, with the name and the version that it has for workers, which import it."""
+    fn = getattr(decorated, "__func__", decorated)
+    module, qualname = getattr(fn, "__module__", None) or "", getattr(fn, "__qualname__", "<nameless>")
+    script = module_name(module, getattr(fn, "__globals__", None))
+    if module not in MAIN_NAMES or script in MAIN_NAMES or "<" in qualname:
+        return options
+    # Who imports the script has no hash of its code in the keys.
+    return replace(
+        options, name=options.name or f"{script}.{qualname}", version="" if options.version is None else options.version
+    )
 
 
 def origin_of(decorated: Any, options: Options, decorator: str) -> Origin:
@@ -57,10 +78,12 @@ def origin_of(decorated: Any, options: Options, decorator: str) -> Origin:
         kind, fn = "static", decorated.__func__
     _refuse(fn, decorator)
     module, qualname = getattr(fn, "__module__", None) or "", getattr(fn, "__qualname__", type(fn).__qualname__)
-    if module == "__mp_main__":
+    if module in MAIN_NAMES:
         # What the children of a spawned pool call the program that their parent runs: the same function, the same keys.
         module = "__main__"
-    by_value = module == "__main__" or "<locals>" in qualname or "<lambda>" in qualname
+    if options.name is None:
+        _refuse_nameless(fn, decorator)
+    by_value = module == "__main__" or "<locals>" in qualname or "<lambda>" in qualname or not _has_own_name(fn)
     name = f"{module}.{qualname}" if options.name is None else options.name
     if any(sign in name for sign in "{}") or not name.strip():
         raise UsageError(f"{decorator}(name={name!r}): a name is not empty and has no braces")
@@ -86,33 +109,69 @@ def _refuse(fn: Any, decorator: str) -> None:
     name = getattr(fn, "__qualname__", repr(fn))
     if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
         raise UsageError(f"{name} is a generator; a cached value is used more than once: return a list instead")
+    if hasattr(fn, "key_for") and hasattr(fn, "bust"):
+        raise UsageError(f"{name} is cached already; one decorator of taskcache is enough")
     if hasattr(fn, "apply_async") or hasattr(fn, "AsyncResult"):
         raise UsageError(
             f"{name} is a Celery task already; put cache.cache_async in the place of @app.task, it makes the task"
         )
-    if hasattr(fn, "key_for") and hasattr(fn, "bust"):
-        raise UsageError(f"{name} is cached already; one decorator of taskcache is enough")
+
+
+def _has_own_name(fn: Any) -> bool:
+    """Whether its name says what is computed: not that of a partial, a callable object, or a method written in C."""
+    of = getattr(fn, "__self__", None) if isinstance(fn, types.BuiltinMethodType) else None
+    return hasattr(fn, "__qualname__") and (of is None or isinstance(of, types.ModuleType))
+
+
+def _refuse_nameless(fn: Any, decorator: str) -> None:
+    if not _has_own_name(fn):
+        raise UsageError(
+            f"{decorator} on {fn!r}: it has no name of its own, and what is kept in it is no part of a key, so two of them "
+            f"would share their values; decorate a function, or say name=..."
+        )
+    if fn.__name__ == "_":
+        raise UsageError(
+            f"{decorator} on a function named _: a second one of that name would share its values; say name=..."
+        )
 
 
 def _code_version(fn: Any) -> str:
     """A hash of code, constants, defaults and what it closes over, so that an edited cell recomputes."""
-    code = getattr(fn, "__code__", None)
-    if code is None:
+    if getattr(fn, "__code__", None) is None:
         return ""
-    parts: list[Any] = [_code_parts(code)]
-    values = [*(fn.__defaults__ or ()), *sorted((fn.__kwdefaults__ or {}).items())]
+    # Grows while it is walked, by the functions that those in it hold: two that hold each other are in it once each.
+    met = [fn]
+    own, *others = [_held_parts(each, met) for each in met]
+    return digest(encode((*own, *others)))[:16]
+
+
+def _held_parts(fn: Any, met: list[Any]) -> tuple[Any, ...]:
+    """One function's code, and what it holds; functions among that are numbers, by their place in `met`."""
+    parts = [_code_parts(fn.__code__), *(_held_part(value, met) for value in fn.__defaults__ or ())]
+    parts += [(name, _held_part(value, met)) for name, value in sorted((fn.__kwdefaults__ or {}).items())]
     for cell in fn.__closure__ or ():
         try:
-            values.append(cell.cell_contents)
+            parts.append(_held_part(cell.cell_contents, met))
         except ValueError:  # not bound yet, as the function's own name while it is being decorated
             continue
-    for value in values:
-        try:
-            parts.append(encode(value))
-        except UncacheableArgument:
-            # What has no identity cannot tell one version from another: another function, a connection, a lock.
-            parts.append(type(value).__qualname__)
-    return digest(encode(tuple(parts)))[:16]
+    return tuple(parts)
+
+
+def _held_part(value: Any, met: list[Any]) -> Any:
+    try:
+        return encode(value)
+    except UncacheableArgument:
+        kind = type(value).__qualname__
+    if isinstance(value, types.BuiltinFunctionType):
+        return kind, value.__module__, value.__qualname__
+    # A decorated function names the one under its decorator. Not asked by getattr: a proxy or a mock would answer.
+    held = value if isinstance(value, types.FunctionType) else inspect.getattr_static(value, "__wrapped__", None)
+    if not isinstance(held, types.FunctionType):
+        return kind  # what has no identity cannot tell one version from another: a connection, a lock
+    place = next((place for place, each in enumerate(met) if each is held), len(met))
+    if place == len(met):
+        met.append(held)
+    return "function", place
 
 
 def _code_parts(code: types.CodeType) -> tuple[Any, ...]:
@@ -120,7 +179,10 @@ def _code_parts(code: types.CodeType) -> tuple[Any, ...]:
         _code_parts(constant) if isinstance(constant, types.CodeType) else encode(constant)
         for constant in code.co_consts
     )
-    return code.co_code, code.co_names, constants
+    counts = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
+    # From 3.11 on what `try` covers is not in the code itself.
+    covered = getattr(code, "co_exceptiontable", b"")
+    return code.co_code, code.co_names, code.co_varnames, counts, constants, covered
 
 
 def _is_cloudpickle_at_work() -> bool:
@@ -141,6 +203,16 @@ def _find(module: str, qualname: str) -> Any:
         # Not getattr: a class would bind a class method to itself.
         found = vars(found)[part] if isinstance(found, type) else getattr(found, part)
     return found.__func__ if isinstance(found, classmethod | staticmethod) else found
+
+
+def _changed(options: Options, by: Options) -> dict[str, Any]:
+    """The options in which one differs from the other."""
+    return {name: new for name, new in structs.asdict(by).items() if new is not getattr(options, name)}
+
+
+def _view(function: Any, changed: dict[str, Any]) -> Any:
+    """The same function with other options, as `with_options` makes it."""
+    return function.with_changed(replace(function.options, **changed))
 
 
 def _make(cls: type[Any]) -> Any:

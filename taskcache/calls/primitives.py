@@ -92,6 +92,17 @@ def invalidated(name: str, key: str) -> Steps[int]:
     return (yield from flight.invalidate(EntryKey.of(redis_key_of(name, key))))
 
 
+def added(name: str, key: str, delta: int) -> Call:
+    """Add to the counter of a key; raises UsageError for what Redis cannot add."""
+    check_keys((key,))
+    given: Any = delta  # what the annotation says is not what everybody passes
+    if isinstance(given, bool) or not isinstance(given, int) or not _is_counter(int(given)):
+        raise UsageError(
+            f"incr(delta={delta!r}): counters take whole numbers of 64 bits; keep another number with `set`"
+        )
+    return Call("INCRBY", (redis_key_of(name, key),), (int(delta),))
+
+
 def check_keys(keys: Sequence[str]) -> Sequence[str]:
     """Refuse what is not a key, with the cure."""
     if isinstance(keys, str):
@@ -101,6 +112,14 @@ def check_keys(keys: Sequence[str]) -> Sequence[str]:
         if not issubclass(kind, str):
             wrong = next(key for key in wanted if type(key) is kind)
             raise UsageError(f"a key is a str, not {kind.__name__}; write str({wrong!r})")
+    # Looked for in all of them at once: it is rare, and reading a thousand keys is not.
+    if "{" in "".join(wanted):
+        for key in wanted:
+            if is_companion(key.encode("utf-8", "surrogatepass")):
+                raise UsageError(
+                    f"key={key!r} is called like what taskcache keeps beside a key with braces; end it otherwise, as in "
+                    f"{key + '_'!r}"
+                )
     return wanted
 
 

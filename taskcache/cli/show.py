@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 
 from taskcache.cache import Cache
 from taskcache.calls.primitives import redis_key_of
-from taskcache.codec.envelope import MAGIC, Envelope, Flags, unpack
+from taskcache.codec.envelope import Envelope, Flags, unpack
 from taskcache.drivers.topology import Server
 from taskcache.errors import UntrustedValue
 from taskcache.freshness import Verdict, judge
@@ -16,6 +17,7 @@ from taskcache.protocol.stamps import function_stamp, tag_stamp
 from taskcache.protocol.steps import Call
 
 _MISSING: Final = object()
+_WHOLE_NUMBER: Final = re.compile(rb"-?\d{1,19}")
 # Of how an entry is written; its tags are told by name.
 _TOLD: Final = (Flags.ERROR, Flags.PICKLE, Flags.COMPRESSED, Flags.SIGNED)
 
@@ -52,7 +54,7 @@ def _entry_lines(server: Server, name: str, key: str, entry: bytes | None, left_
         yield "none"
         return
     expires = "never expires" if left_ms < 0 else f"expires in {left_ms / 1000:.1f} s"
-    if entry[:1] != bytes((MAGIC,)) and len(entry) <= 20:
+    if _WHOLE_NUMBER.fullmatch(entry):
         yield f"a counter or a whole number; {expires}"
         return
     try:
@@ -74,7 +76,10 @@ def _entry_lines(server: Server, name: str, key: str, entry: bytes | None, left_
 def _validity(server: Server, name: str, key: str, envelope: Envelope) -> str:
     if envelope.label_bytes is None:
         return "a plain value"
-    label = key.encode("utf-8", "surrogatepass")[: envelope.label_bytes].decode("utf-8", "surrogatepass")
+    try:
+        label = key.encode("utf-8", "surrogatepass")[: envelope.label_bytes].decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return "a value of another key, which reads as a miss"  # its label ends in the middle of a sign
     stamps = (function_stamp(name, label), *(tag_stamp(name, tag) for tag in envelope.tags))
     current: list[bytes | None] = server.call(Call("MGET", stamps))
     if judge(envelope, current) is Verdict.FRESH:

@@ -6,8 +6,6 @@ their code. `__init__` and `__post_init__` do not run; they ran when the value w
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum, Flag
@@ -18,9 +16,13 @@ from zlib import crc32
 
 from msgspec import Struct
 
-# A script is `__main__` here and a module by its own name in the workers that import it.
-_MAIN_NAMES: Final = ("__main__", "__mp_main__")
-_HEAP_TYPE: Final = 1 << 9
+from taskcache.keys.naming import find, is_builtin
+
+# Where `cached_property` keeps the identity of an object that has no other.
+TOKEN_ATTRIBUTE: Final = "_taskcache_token"
+# What instances hold for this process only. A generic class notes its parameters on each instance; they say nothing about
+# the value and are not plain data.
+_OF_PROCESS: Final = frozenset(("__orig_class__", TOKEN_ATTRIBUTE))
 
 
 class Shape(Struct, frozen=True):
@@ -31,45 +33,6 @@ class Shape(Struct, frozen=True):
     fingerprint: int
     # Why instances cannot be rebuilt; empty when they can.
     obstacle: str
-
-
-def name_of(cls: type) -> str | None:
-    """Name a class as "module:qualname"; None when that name would not lead back to this very class."""
-    module = cls.__module__
-    if module in _MAIN_NAMES:
-        script = _script_name()
-        module = script if script and script not in sys.modules else "__main__"
-    name = f"{module}:{cls.__qualname__}"
-    return name if find(name) is cls else None
-
-
-def find(name: str) -> type | None:
-    """Find a class that this process has already imported. Never imports, and runs no `__getattr__` of a module."""
-    module_name, _, qualname = name.partition(":")
-    module = sys.modules.get(module_name)
-    if module is None and module_name == _script_name():
-        module = sys.modules.get("__main__")
-    try:
-        # Past lazy modules, which would load themselves when asked for an attribute.
-        names = object.__getattribute__(module, "__dict__")
-    except AttributeError:
-        return None
-    found: object = None
-    for part in qualname.split("."):
-        found = names.get(part)
-        if not isinstance(found, type):
-            return None
-        names = vars(found)
-    return found if isinstance(found, type) else None
-
-
-def _script_name() -> str | None:
-    main = sys.modules.get("__main__")
-    spec = getattr(main, "__spec__", None)
-    if spec is not None:
-        return str(spec.name)
-    path = getattr(main, "__file__", None)
-    return os.path.splitext(os.path.basename(path))[0] if path else None
 
 
 def is_named_tuple(cls: type) -> bool:
@@ -96,7 +59,7 @@ def _fingerprint(names: Sequence[str]) -> int:
 
 def _obstacle(cls: type, names: tuple[str, ...]) -> str:
     for base in cls.__mro__[:-1]:
-        if not base.__flags__ & _HEAP_TYPE:
+        if is_builtin(base):
             return f"is a dataclass that is also a {base.__name__}"
         slots = vars(base).get("__slots__", ())
         hidden = {slots} if isinstance(slots, str) else set(slots)
@@ -112,8 +75,7 @@ def _obstacle(cls: type, names: tuple[str, ...]) -> str:
 def extras_of(value: object, shape: Shape) -> dict[str, Any] | None:
     """Read what a dataclass instance holds beside its fields (a cached property, what `__post_init__` set)."""
     held = getattr(value, "__dict__", {})
-    # A generic class notes its parameters on each instance; they say nothing about the value and are not plain data.
-    return {name: held[name] for name in held if name not in shape.fields and name != "__orig_class__"} or None
+    return {name: held[name] for name in held if name not in shape.fields and name not in _OF_PROCESS} or None
 
 
 def make_dataclass(name: object, fingerprint: object, extras: object, values: list[object]) -> object:
@@ -149,11 +111,12 @@ def _declared(name: object, fingerprint: object) -> tuple[type[Any], Shape]:
 
 def member_parts(member: Enum) -> tuple[str | None, object] | None:
     """Take an Enum member apart: its name, or for a combination of flags its value; None when neither leads back."""
-    name: str | None = member.name
+    # Past properties of the class's own.
+    name: str | None = member._name_
     if type(member).__members__.get(name or "") is member:
         return name, None
-    if isinstance(member, Flag) and isinstance(member.value, int):
-        return None, int(member.value)
+    if isinstance(member, Flag) and isinstance(member._value_, int):
+        return None, int(member._value_)
     return None
 
 

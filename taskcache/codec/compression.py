@@ -36,6 +36,13 @@ def compress(payload: bytes, *, above_bytes: int) -> bytes | None:
     return smaller if len(smaller) <= len(payload) * _WORTHWHILE else None
 
 
+def unfolded_bytes(data: bytes | memoryview) -> int:
+    """How long what `decompress` gives is."""
+    import zstandard
+
+    return int(zstandard.frame_content_size(data))
+
+
 def decompress(data: bytes | memoryview) -> bytes:
     """Unfold what `compress` made. Raises `UntrustedValue` for everything else and for more than `MAX_BYTES`."""
     import zstandard

@@ -14,12 +14,12 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from taskcache.codec import classes, pickling, typed
+from taskcache.codec import pickling, typed
 from taskcache.errors import RemoteError, UnstorableValue, UntrustedValue
+from taskcache.keys.naming import find, is_builtin, name_of
 
 # With its message a failure then stays under the 64 KiB that a wake-up carries.
 _MAX_TEXT: Final = 24 * 1024
-_HEAP_TYPE: Final = 1 << 9
 
 
 class RemoteTraceback(Exception):
@@ -52,7 +52,7 @@ def unpack_failure(data: bytes | memoryview, *, trusted: bool) -> Exception:
     Raises `UntrustedValue` when the bytes are not a failure.
     """
     failure = _read(data)
-    cls = classes.find(failure.name) if failure.name else None
+    cls = find(failure.name) if failure.name else None
     if cls is not None and not issubclass(cls, Exception):
         return failure.finish(failure.as_remote_error())
     error: Exception | None = None
@@ -112,7 +112,7 @@ def _describe(error: BaseException, pickler: type[pickle.Pickler] | None) -> lis
             pickled = pickling.dumps(error, pickler=pickler)
     notes = [str(note) for note in getattr(error, "__notes__", None) or ()]
     text = _shorten("".join(traceback.format_exception(cls, error, error.__traceback__)))
-    return [classes.name_of(cls), _spelled(cls), _message(error), text, notes, args, state, is_complete, pickled]
+    return [name_of(cls), _spelled(cls), _message(error), text, notes, args, state, is_complete, pickled]
 
 
 def _spelled(cls: type) -> str:
@@ -128,7 +128,7 @@ def _parts(error: BaseException) -> tuple[bytes | None, dict[str, bytes], bool]:
     except (UnstorableValue, TypeError, ValueError):
         return None, {}, False
     # Slots of the class's own are nothing the base knows of.
-    is_complete = not any(vars(cls).get("__slots__") for cls in type(error).__mro__ if cls.__flags__ & _HEAP_TYPE)
+    is_complete = not any(vars(cls).get("__slots__") for cls in type(error).__mro__ if not is_builtin(cls))
     state = {}
     for attribute, value in ((rest[0] if rest else None) or {}).items():
         if attribute == "__notes__":
@@ -141,7 +141,7 @@ def _parts(error: BaseException) -> tuple[bytes | None, dict[str, bytes], bool]:
 
 
 def _built_in_base(cls: type) -> Any:
-    return next(base for base in cls.__mro__ if not base.__flags__ & _HEAP_TYPE)
+    return next(base for base in cls.__mro__ if is_builtin(base))
 
 
 def _rebuild(cls: type[Exception], failure: _Failure) -> Exception | None:

@@ -221,6 +221,12 @@ class Codec:
             return partial(typed.decode, envelope.payload)
         return partial(self._read, bits, envelope.payload)
 
+    def size_bytes(self, envelope: Envelope) -> int:
+        """How long the payload of an entry that `open` has accepted is when it is unfolded."""
+        if int(envelope.flags) & COMPRESSED:
+            return compression.unfolded_bytes(envelope.payload)
+        return len(envelope.payload)
+
     def open_failure(self, redis_key: bytes, envelope: Envelope | Buffer) -> BaseException:
         """Read the error of an envelope that has the ERROR flag. Raises `UntrustedValue`, and nothing else."""
         sealed = envelope if isinstance(envelope, Envelope) else unpack(envelope)

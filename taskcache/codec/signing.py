@@ -6,7 +6,6 @@ another key, or a message passed off as an entry, therefore fails although its b
 
 from __future__ import annotations
 
-import hmac
 import struct
 from hashlib import blake2b
 from typing import Final
@@ -23,12 +22,16 @@ _SMALL_BYTES: Final = 1024
 class Signer:
     """Signs with the newest of some secrets and verifies with any of them, so that secrets can be rotated."""
 
-    __slots__ = ("_newest", "_states")
+    __slots__ = ("_is_same", "_newest", "_states")
 
     def __init__(self, secrets: tuple[bytes, ...]) -> None:
         """Take the secrets, newest first. Raises `UsageError` when there is none."""
         if not secrets:
             raise UsageError("signing needs a secret: pass Cache(secret=...) or set TASKCACHE_SECRET")
+        # Not at the top: who has no secret need not wait for what it imports.
+        from hmac import compare_digest
+
+        self._is_same = compare_digest
         keyed = [(_key_id(secret), _keyed_state(secret)) for secret in secrets]
         self._newest = keyed[0]
         # One byte may name two secrets; verify tries each of them.
@@ -55,7 +58,7 @@ class Signer:
         """Whether one of our secrets made this MAC for these two in this context."""
         # Nearly always one, and a generator costs as much as its MAC.
         for state in self._states.get(key_id, ()):  # noqa: SIM110
-            if hmac.compare_digest(_mac(state, context, head, payload), mac):
+            if self._is_same(_mac(state, context, head, payload), mac):
                 return True
         return False
 

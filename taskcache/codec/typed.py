@@ -1,6 +1,6 @@
 """This is where we turn values into bytes and back as exactly the type they were, without ever running their code.
 
-Plain data (the exact types of `_SCALARS` and `_CONTAINERS`, keys included) is MessagePack and never leaves C. Everything
+Plain data (the exact types of `SCALARS` and `CONTAINERS`, keys included) is MessagePack and never leaves C. Everything
 else becomes a numbered extension: leaves.py for values without parts, classes.py for declared classes, arrays.py for
 numpy. Values come back as trees: an object that occurs twice comes back as two. A type that is not listed is refused, because a
 subclass of str would come back as str.
@@ -12,7 +12,6 @@ import struct
 from collections.abc import Callable, Iterable
 from datetime import tzinfo
 from enum import Enum
-from gc import get_referents
 from typing import Any, Final
 
 import msgspec
@@ -20,7 +19,9 @@ from msgspec.msgpack import Decoder, Encoder, Ext
 
 from taskcache.codec import arrays, classes, leaves
 from taskcache.codec.pickling import spelled
+from taskcache.codec.plain import CONTAINERS, SCALARS, is_plain
 from taskcache.errors import UnstorableValue, UntrustedValue
+from taskcache.keys.naming import name_of
 
 Refer = Callable[[object], "object | None"]
 Resolve = Callable[[Any], object]
@@ -36,10 +37,8 @@ _MEMBER: Final = 7
 _REFERENCE: Final = 8
 _RANGE: Final = 9
 
-_SCALARS: Final = frozenset((type(None), bool, int, float, str, bytes))
 # Scalars that need no look at their value: no int is too wide and no text half a character.
 _VERBATIM: Final = frozenset((type(None), bool, float, bytes))
-_CONTAINERS: Final = frozenset((list, dict))
 # Reading takes three frames a level at worst, of the thousand that a deep web stack has already used some hundreds of.
 MAX_DEPTH: Final = 128
 _WIDEST: Final = 2**64
@@ -112,7 +111,7 @@ def encode(value: object, *, refer: Refer | None = None, what: str = "the value"
 
 def encode_plain(values: list[object]) -> list[bytes] | None:
     """Write many values, each as `encode` does; None when one of them is more than plain data, or may be."""
-    if _is_plain(values, MAX_DEPTH + 1):
+    if is_plain(values, MAX_DEPTH + 1):
         try:
             return list(map(_encoder.encode, values))
         except _UNUSUAL:
@@ -137,30 +136,12 @@ def decode(data: bytes | bytearray | memoryview, *, resolve: Resolve | None = No
 
 
 def _pack_plain(value: object, levels: int) -> bytes | None:
-    if _is_plain(value, levels):
+    if is_plain(value, levels):
         try:
             return _encoder.encode(value)
         except _UNUSUAL:
             pass  # found and written one by one
     return None
-
-
-def _is_plain(value: object, levels: int) -> bool:
-    # Level by level with the collector's eyes: a list of a thousand dicts costs a few calls into C, not a Python walk.
-    # A dict whose keys are all of exact type str shows only its values, any other shows its keys as well.
-    if type(value) in _SCALARS:
-        return True
-    if type(value) not in _CONTAINERS:
-        return False
-    level = get_referents(value)
-    for _ in range(levels - 1):
-        if _SCALARS.issuperset(map(type, level)):
-            return True
-        parted = [one for one in level if type(one) not in _SCALARS]
-        if not _CONTAINERS.issuperset(map(type, parted)):
-            return False
-        level = get_referents(*parted)
-    return False
 
 
 class _Writer:
@@ -181,7 +162,7 @@ class _Writer:
             return value if _is_text(value) else Ext(*_leaf(value))
         if kind is int:
             return value if _LOWEST <= value < _WIDEST else Ext(*_leaf(value))
-        if kind in _SCALARS:
+        if kind in SCALARS:
             return value
         if depth >= MAX_DEPTH:
             raise _Refused(f"is nested deeper than {MAX_DEPTH} levels, or holds itself")
@@ -234,11 +215,12 @@ class _Writer:
                 written[written_key] = written_item
         return written if len(written) == len(value) else Ext(_DICT, _encoder.encode(pairs))
 
-    def _write_object(self, value: Any, kind: type, depth: int) -> Ext:
+    def _write_object(self, value: Any, kind: Any, depth: int) -> Ext:
         reference = self._refer(value) if self._refer is not None else None
         if reference is not None:
             return Ext(_REFERENCE, self.pack(reference, depth + 1))
-        if isinstance(value, Enum):
+        # Not isinstance: a mock or a lazy object pretends to be what it stands for.
+        if issubclass(kind, Enum):
             return self._write_member(value, depth)
         shape = classes.shape_of(kind)
         if shape is not None:
@@ -248,13 +230,13 @@ class _Writer:
         raise _Refused(_refusal(kind))
 
     def _write_member(self, value: Enum, depth: int) -> Ext:
-        name, parts = classes.name_of(type(value)), classes.member_parts(value)
+        name, parts = name_of(type(value)), classes.member_parts(value)
         if name is None or parts is None:
             raise _Refused(_not_found(type(value)))
         return Ext(_MEMBER, self.pack([name, *parts], depth))
 
     def _write_declared(self, value: Any, shape: classes.Shape, depth: int) -> Ext:
-        name = classes.name_of(type(value))
+        name = name_of(type(value))
         if name is None:
             raise _Refused(_not_found(type(value)))
         if shape.obstacle:
@@ -314,13 +296,15 @@ def _spelled(kind: type) -> str:
 
 
 def _shown(key: object) -> str:
-    shown = repr(key) if type(key) in _SCALARS else f"<{_spelled(type(key))}>"
+    # Python refuses to spell out an integer of thousands of digits.
+    is_short = type(key) is not int or key.bit_length() <= 64
+    shown = repr(key) if is_short and type(key) in SCALARS else f"<{_spelled(type(key))}>"
     return shown if len(shown) <= _SHOWN_KEY else shown[:_SHOWN_KEY] + "…"
 
 
 def _refusal(kind: type) -> str:
     known = next(
-        (base for base in kind.__mro__ if base in _SCALARS | _CONTAINERS | {tuple, set, frozenset, *leaves.WRITERS}),
+        (base for base in kind.__mro__ if base in SCALARS | CONTAINERS | {tuple, set, frozenset, *leaves.WRITERS}),
         None,
     )
     reason = f"is of type {_spelled(kind)}, which the safe codec does not write"

@@ -69,7 +69,7 @@ class Dispatch:
 def _carry_out(order: Order) -> Any:
     try:
         if isinstance(order.step, Launch):
-            order.launcher.launch(order.step.token)
+            order.launcher.launch_beside(order.step.token)
             return None
         reason = order.launcher.inquire(order.step.token)
         return None if reason is None else Told(reason)

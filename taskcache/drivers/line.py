@@ -20,7 +20,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from taskcache.drivers.topology import REPLY_TIMEOUT_S
+from taskcache.drivers.clients import REPLY_TIMEOUT_S
 
 _NOTHING: Final = object()
 
@@ -38,7 +38,8 @@ class Line(asyncio.Protocol):
         )
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._unsent: list[bytes] = []
-        self._heard = 0
+        # When the server spoke last, or was asked something after it had answered all.
+        self._since = 0.0
         self._deadline: asyncio.TimerHandle | None = None
         self.is_open = True
         self._transport: Any = connection._writer.transport
@@ -51,15 +52,21 @@ class Line(asyncio.Protocol):
         if not self.is_open:
             reply.set_exception(RedisConnectionError("the connection was closed"))
             return reply
-        if not self._waiting:
-            self._transport.write(packed)
-        else:
-            if not self._unsent:
-                self.loop.call_soon(self._flush)
-            self._unsent.append(packed)
-        self._waiting.append(reply)
-        if self._deadline is None:
-            self._watch(self._heard)
+        try:
+            if not self._waiting:
+                self._since = self.loop.time()
+                self._transport.write(packed)
+            else:
+                if not self._unsent:
+                    self.loop.call_soon(self._flush)
+                self._unsent.append(packed)
+            self._waiting.append(reply)
+            if self._deadline is None:
+                self._deadline = self.loop.call_later(REPLY_TIMEOUT_S, self._look)
+        except BaseException:
+            # A signal's handler may raise anywhere; with one reply more or less, each would be given to the one before.
+            self._break(RedisConnectionError("a command was interrupted"))
+            raise
         return reply
 
     def send_all(self, commands: Sequence[bytes]) -> list[asyncio.Future[Any]]:
@@ -82,23 +89,21 @@ class Line(asyncio.Protocol):
 
     # -- one timer for all: the server is given up when it says nothing for a while --------------------
 
-    def _watch(self, heard: int) -> None:
-        self._deadline = self.loop.call_later(REPLY_TIMEOUT_S, self._look, heard)
-
-    def _look(self, heard: int) -> None:
+    def _look(self) -> None:
         self._deadline = None
         if not self._waiting:
             return
-        if heard == self._heard:
+        left_s = self._since + REPLY_TIMEOUT_S - self.loop.time()
+        if left_s <= 0:
             self._break(RedisTimeoutError(f"no reply within {REPLY_TIMEOUT_S:g} s"))
         else:
-            self._watch(self._heard)
+            self._deadline = self.loop.call_later(left_s, self._look)
 
     # -- what the transport says -----------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
         # Not only what is complete: a large value may take longer than a server may be silent.
-        self._heard += 1
+        self._since = self.loop.time()
         self._reader.feed(data)
         while True:
             try:

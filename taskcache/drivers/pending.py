@@ -59,7 +59,7 @@ class Pending:
                 logger.exception("taskcache: a callback of a result failed")
 
     def fail(self, error: BaseException) -> None:
-        self.settle(Landing(None, error, 0))
+        self.settle(Landing(None, error, 0, "led" if self.leads else "joined"))
 
     def cancel(self) -> None:
         self.fail(Cancelled())
@@ -105,6 +105,7 @@ class Pending:
 
     def after_fork(self) -> None:
         """Make the locks usable in a forked child; their holder may not exist there."""
-        self.pid = os.getpid()
         self._lock = threading.Lock()
         self._arrived = None
+        # Last: who finds it ours may wait here.
+        self.pid = os.getpid()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 import weakref
@@ -11,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from taskcache.drivers import threads
 from taskcache.drivers.asyncio import AsyncServer
 from taskcache.drivers.keeper import Keeper
 from taskcache.drivers.renewer import Renewer
@@ -153,6 +153,19 @@ class Station:
         except Broken:
             return None
 
+    async def ahit(self, packed: bytes) -> list[bytes | None] | None:
+        """`hit` from a coroutine."""
+        if self._broken_until and self._broken_until > time.monotonic():
+            return None
+        asked = self.loops.ask(packed)
+        try:
+            return None if asked is None else await asked
+        except SILENT:
+            self._leave_alone()
+            return None
+        except Broken:
+            return None
+
     def store_many(self, entries: Sequence[tuple[bytes, bytes]], ttl_ms: int) -> bool:
         """
         Store entries in one transaction; False when it was not done, or a flight of one of them may store over it.
@@ -225,4 +238,4 @@ def _after_fork() -> None:
         station.after_fork()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+threads.after_fork(_after_fork)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -19,6 +20,12 @@ def native_lock() -> Any:
     monkey: Any = sys.modules.get("gevent.monkey")
     is_patched = monkey is not None and monkey.is_module_patched("threading")
     return monkey.get_original("_thread", "allocate_lock")() if is_patched else threading.Lock()
+
+
+def after_fork(renew: Callable[[], None]) -> None:
+    """Have every forked child begin with `renew`; nothing where nobody can fork, as on Windows."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=renew)
 
 
 class Bell:

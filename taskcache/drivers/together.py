@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from taskcache.drivers.topology import Server
-from taskcache.errors import NoServer
+from taskcache.errors import NoServer, ValueTooLarge
 from taskcache.protocol.steps import Call, Calls, Launch, Step, Steps, Wait
 
 
@@ -81,8 +81,19 @@ def _ask(asked: list[tuple[int, Step]], server: Server) -> list[tuple[int, Any]]
     for _, step in asked:
         assert isinstance(step, Call | Calls)
         flat.extend((step,) if isinstance(step, Call) else step.calls)
-    replies = iter(server.calls(flat))
+    try:
+        replies = iter(server.calls(flat))
+    except ValueTooLarge:
+        # The server has hung up on all that came after it.
+        return [(place, _asked_alone(step, server)) for place, step in asked]
     return [
         (place, next(replies) if isinstance(step, Call) else [next(replies) for _ in step.calls])  # type: ignore[union-attr]  # asserted above
         for place, step in asked
     ]
+
+
+def _asked_alone(step: Step, server: Server) -> Any:
+    try:
+        return server.calls(step.calls) if isinstance(step, Calls) else server.call(step)  # type: ignore[arg-type]  # asserted above
+    except ValueTooLarge as error:
+        return error

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import redis
-from redis.backoff import ExponentialBackoff
 from redis.cluster import RedisCluster
 from redis.connection import BlockingConnectionPool, ConnectionPool
 from redis.exceptions import (
@@ -31,8 +30,8 @@ from redis.exceptions import (
 from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
-from redis.retry import Retry
 
+from taskcache.drivers.clients import client_of, describe, hang_up_idle
 from taskcache.drivers.commands import (
     as_command,
     by_node,
@@ -44,23 +43,19 @@ from taskcache.drivers.commands import (
     scan_reply,
     unlinks,
 )
+from taskcache.drivers.lengths import refused_bytes
 from taskcache.drivers.stores import Stores
 from taskcache.drivers.subscription import ByHand, ByRedisPy, Subscription
 from taskcache.drivers.wire import SILENT, Broken, wire_to
-from taskcache.errors import NoServer, UsageError
+from taskcache.errors import NoServer, UsageError, ValueTooLarge
 from taskcache.protocol.scripts import SCRIPTS
 from taskcache.protocol.steps import Call
 
-# Long enough for a slow network, short enough that a caller is told before its user gives up.
-CONNECT_TIMEOUT_S: Final = 3.0
-REPLY_TIMEOUT_S: Final = 5.0
-# More threads than that queue for a connection. redis-py's own default refuses the 101st caller of a herd.
-CONNECTIONS: Final = 64
 # Errors that say «not now»: the server is full, loading, a replica, or busy with somebody's script.
 _REFUSALS = ("OOM", "READONLY", "LOADING", "BUSY", "MASTERDOWN", "NOREPLICAS", "MISCONF", "CLUSTERDOWN", "TRYAGAIN")
 # redis-py makes classes of some of them and takes the word off the text. While a slot moves it goes after its keys for a
 # few rounds, and ends with a ClusterError or with the last redirection.
-_REFUSED = (OutOfMemoryError, ReadOnlyError, MasterDownError, TryAgainError, AskError, ClusterError)
+_REFUSED = (OutOfMemoryError, ReadOnlyError, MasterDownError, NoScriptError, TryAgainError, AskError, ClusterError)
 # What leaves entries and stamps as they are. A command that is missing here costs a copy, not a wrong value.
 _HARMLESS: Final = frozenset(
     (
@@ -86,7 +81,7 @@ class Server:
     """One Redis or Valkey, or a Sentinel or Cluster of them, as the protocol sees it."""
 
     def __init__(self, database: Any, *, own_wire: bool = False) -> None:
-        self.client: Any = _client(database)
+        self.client: Any = client_of(database)
         self.wire = wire_to(self.client) if own_wire else None
         self.is_cluster = isinstance(self.client, RedisCluster)
         self.url = describe(self.client)
@@ -102,7 +97,10 @@ class Server:
             replies = self._by_wire((call,))
             return self._run(call) if replies is None else self._again(call, replies[0])
         except FAILURES as error:
-            raise self.explain(error) from error
+            raise self.explain(error, (call,)) from error
+        except BaseException:
+            hang_up_idle(self.client)
+            raise
         finally:
             self.wrote((call,))
 
@@ -153,7 +151,10 @@ class Server:
             # A pipeline that swallows NOSCRIPT looks alive and does nothing: every reply is looked at.
             return [self._looked_at(call, reply) for call, reply in zip(calls, replies, strict=True)]
         except FAILURES as error:
-            raise self.explain(error) from error
+            raise self.explain(error, calls) from error
+        except BaseException:
+            hang_up_idle(self.client)
+            raise
         finally:
             self.wrote(calls)
 
@@ -169,7 +170,7 @@ class Server:
         try:
             return self._again(call, reply)
         except FAILURES as error:
-            explained = self.explain(error)
+            explained = self.explain(error, (call,))
             if explained is not error:
                 explained.__cause__ = error
             return explained
@@ -255,7 +256,7 @@ class Server:
 
     def unlink(self, keys: Sequence[bytes]) -> int:
         """Remove keys, without holding up other clients while their memory is freed; how many were there."""
-        return sum(self.calls(unlinks(keys, self.is_cluster)))
+        return 0 if not keys else sum(self.calls(unlinks(keys, self.is_cluster)))
 
     def subscribe(self, channel: str) -> Subscription:
         """Listen to a channel on a connection of its own; raises OSError or RedisError."""
@@ -263,9 +264,15 @@ class Server:
             return ByRedisPy(self.client, channel)
         return ByHand(self.client.connection_pool, channel)
 
-    def explain(self, error: RedisError | RedisClusterException) -> Exception:
-        """Put a redis-py error into words that name the cure."""
+    def explain(self, error: RedisError | RedisClusterException, calls: Sequence[Call] = ()) -> Exception:
+        """Put the redis-py error of these calls into words that name the cure."""
         reason = str(error) or type(error).__name__
+        size = refused_bytes(self.client, error, calls)
+        if size:
+            return ValueTooLarge(
+                f"{self.url} takes no value of {size} bytes; raise its `proto-max-bulk-len`, return a reference to the "
+                "value, or split it into several calls."
+            )
         if isinstance(error, AuthenticationError):
             return NoServer(f"{self.url} refused the user name or password ({reason}); correct them in the URL.")
         if isinstance(error, NoPermissionError):
@@ -280,8 +287,15 @@ class Server:
             return Obstructed(
                 f"{self.url} holds something that is not taskcache's under a key of taskcache; remove it."
             )
+        if "DB index" in reason or reason.startswith("SELECT "):
+            # An answer to connecting, which every command and script meets that has to connect first.
+            return NoServer(
+                f"{self.url} has no such database ({reason}); correct the number at the end of the address."
+            )
         if "not an integer" in reason:
             return UsageError("this key holds something else than a counter; delete it, or count with incr only")
+        if "would overflow" in reason:
+            return UsageError("this counter would go over 64 bits; count in larger units, or begin anew with `delete`")
         return error
 
     def copy_client(self) -> Any:
@@ -294,7 +308,12 @@ class Server:
         )
 
     def after_fork(self) -> None:
-        """Forget the parent's connections; redis-py notices the fork by itself."""
+        """Forget the parent's connections; redis-py notices the fork by itself, once it has its own locks."""
+        pool = getattr(self.client, "connection_pool", None)
+        for name in ("_lock", "_fork_lock"):
+            # A thread that does not exist here may have held them: the first command would wait for it for ever.
+            if hasattr(pool, name):
+                setattr(pool, name, threading.RLock())
         if self.wire is not None:
             self.wire.after_fork()
 
@@ -304,86 +323,3 @@ class Server:
         if self.wire is not None:
             self.wire.close()
         self.client.close()
-
-
-def _client(database: Any) -> Any:
-    """Make a client whose replies are bytes; one that the user passes is never changed."""
-    if isinstance(database, str):
-        return _from_url(database)
-    if isinstance(database, RedisCluster):
-        if _encoder(database).decode_responses:
-            raise UsageError("this RedisCluster decodes its replies; make it without decode_responses=True")
-        return database
-    pool = _pool_of(database)
-    if not pool.connection_kwargs.get("decode_responses"):
-        return database
-    if type(pool) not in (ConnectionPool, BlockingConnectionPool):
-        raise UsageError(
-            f"this client decodes its replies and its {type(pool).__name__} cannot be copied; "
-            "make it without decode_responses=True"
-        )
-    settings = {**pool.connection_kwargs, "decode_responses": False}
-    return redis.Redis(
-        connection_pool=ConnectionPool(
-            connection_class=pool.connection_class, max_connections=pool.max_connections, **settings
-        )
-    )
-
-
-def _encoder(cluster: Any) -> Any:
-    return cluster.get_encoder()
-
-
-def _pool_of(client: Any) -> Any:
-    pool = getattr(client, "connection_pool", None)
-    if pool is None:
-        raise UsageError(
-            f"{type(client).__name__} is not a Redis client; pass a URL, redis.Redis, redis.RedisCluster or a client "
-            "that redis.Sentinel made"
-        )
-    return pool
-
-
-def _from_url(url: str) -> Any:
-    if not re.match(r"(rediss?|unix|valkeys?)://", url):
-        raise UsageError(
-            f"{without_password(url)!r} is not a Redis URL; write redis://host:6379/0, rediss:// or unix://"
-        )
-    address = re.sub(r"^valkey(s?)://", r"redis\1://", url)
-    try:
-        pool = BlockingConnectionPool.from_url(
-            address,
-            max_connections=CONNECTIONS,
-            timeout=REPLY_TIMEOUT_S,
-            socket_connect_timeout=CONNECT_TIMEOUT_S,
-            socket_timeout=REPLY_TIMEOUT_S,
-            # One quick second try: a connection that died while idle is no reason to compute without the cache. Who did
-            # not answer in time has had it.
-            retry=Retry(ExponentialBackoff(cap=0.2, base=0.05), 1, supported_errors=(RedisConnectionError,)),
-        )
-        return redis.Redis.from_pool(pool)
-    except ValueError:
-        # Without redis-py's own words, which may quote a part of a password that is not percent-encoded.
-        raise UsageError(
-            f"{without_password(url)!r} is not a Redis URL; signs such as / # ? @ in a password are written %2F %23 %3F %40"
-        ) from None
-
-
-def describe(client: Any) -> str:
-    """Name a server in errors and reprs, without its password."""
-    if isinstance(client, RedisCluster):
-        node: Any = client.get_default_node()  # type: ignore[no-untyped-call]  # redis-py
-        return f"redis-cluster://{node.host}:{node.port}" if node else "redis-cluster://"
-    pool = _pool_of(client)
-    settings = pool.connection_kwargs
-    if hasattr(pool, "service_name"):
-        return f"sentinel://{pool.service_name}/{settings.get('db', 0)}"
-    if "path" in settings:
-        return f"unix://{settings['path']}?db={settings.get('db', 0)}"
-    scheme = "rediss" if "SSL" in pool.connection_class.__name__ else "redis"
-    return f"{scheme}://{settings.get('host', 'localhost')}:{settings.get('port', 6379)}/{settings.get('db', 0)}"
-
-
-def without_password(url: str) -> str:
-    """An address that may be shown; of a wrong one rather too little than a part of a password."""
-    return re.sub(r"(password=)[^&]*", r"\1***", re.sub(r"^(\w*://)?.*@", r"\1", url, flags=re.DOTALL))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from typing import Any
 
 import redis.asyncio
@@ -23,27 +25,35 @@ def async_client(client: Any) -> Any:
             startup_nodes=[ClusterNode(node.host, node.port) for node in nodes],
             # Of an address it is left in the kind of connection, and of arguments as it was given.
             ssl=bool(settings.get("ssl")) or _is_tls(settings.get("connection_class")),
-            **_shared(settings),
+            address_remap=getattr(manager, "address_remap", None),
+            **_shared(settings, RedisCluster),
         )
     pool = client.connection_pool
-    settings = _shared(pool.connection_kwargs)
+    is_tls = _is_tls(pool.connection_class)
+    settings = _shared(pool.connection_kwargs, redis.asyncio.SSLConnection if is_tls else redis.asyncio.Connection)
     if hasattr(pool, "service_name"):
         manager = redis.asyncio.Sentinel(  # type: ignore[no-untyped-call]  # redis-py
             [
                 (node.connection_pool.connection_kwargs["host"], node.connection_pool.connection_kwargs["port"])
                 for node in pool.sentinel_manager.sentinels
             ],
-            sentinel_kwargs=_shared(pool.sentinel_manager.sentinel_kwargs),
+            sentinel_kwargs=_shared(pool.sentinel_manager.sentinel_kwargs, redis.asyncio.SSLConnection),
         )
-        return manager.master_for(pool.service_name, ssl=_is_tls(pool.connection_class), **settings)
-    kind: Any = redis.asyncio.Connection
-    if "path" in settings:
+        return manager.master_for(pool.service_name, ssl=is_tls, **settings)
+    kind: Any = redis.asyncio.SSLConnection if is_tls else redis.asyncio.Connection
+    if "path" in pool.connection_kwargs:
         kind = redis.asyncio.UnixDomainSocketConnection
-    elif _is_tls(pool.connection_class):
-        kind = redis.asyncio.SSLConnection
+        settings["path"] = pool.connection_kwargs["path"]
     return redis.asyncio.Redis.from_pool(
         redis.asyncio.BlockingConnectionPool(connection_class=kind, max_connections=CONNECTIONS, **settings)
     )
+
+
+def connections_of(client: Any) -> int:
+    """How many connections the twin of a client may use at once; a Cluster's refuses, and does not queue, who wants more."""
+    manager = getattr(client, "nodes_manager", None)
+    own = manager.connection_kwargs.get("max_connections") if manager is not None else None
+    return min(CONNECTIONS, own or CONNECTIONS)
 
 
 async def close_client(client: Any) -> None:
@@ -58,16 +68,25 @@ def _is_tls(connection_class: Any) -> bool:
     return "SSL" in getattr(connection_class, "__name__", "")
 
 
-# What a synchronous connection is made with that its asynchronous twin takes in the same form.
+# What a synchronous connection is made with and its asynchronous twin in the same form, where it takes it.
 _SHARED = frozenset(
     (
-        *("host", "port", "db", "username", "password", "path", "encoding", "protocol", "client_name"),
-        *("socket_timeout", "socket_connect_timeout", "socket_keepalive", "health_check_interval"),
-        *("ssl_keyfile", "ssl_certfile", "ssl_cert_reqs", "ssl_ca_certs", "ssl_ca_data", "ssl_check_hostname"),
-        *("ssl_min_version", "ssl_ciphers", "credential_provider"),
+        *("host", "port", "db", "username", "password", "encoding", "protocol", "client_name"),
+        *("socket_timeout", "socket_connect_timeout", "socket_keepalive", "socket_keepalive_options"),
+        *("ssl_keyfile", "ssl_certfile", "ssl_password", "ssl_cert_reqs", "ssl_ca_certs", "ssl_ca_path", "ssl_ca_data"),
+        *("ssl_check_hostname", "ssl_min_version", "ssl_ciphers", "ssl_include_verify_flags"),
+        *("ssl_exclude_verify_flags", "credential_provider", "health_check_interval"),
     )
 )
 
 
-def _shared(settings: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if name in _SHARED and value is not None}
+def _shared(settings: dict[str, Any], kind: type) -> dict[str, Any]:
+    taken = _SHARED & _parameters(kind)
+    return {name: value for name, value in settings.items() if name in taken and value is not None}
+
+
+@functools.cache
+def _parameters(kind: type) -> frozenset[str]:
+    """The names that a class of redis-py's can be made with, its bases' among them; they differ between versions."""
+    made = [vars(base)["__init__"] for base in kind.__mro__ if "__init__" in vars(base) and base is not object]
+    return frozenset(name for each in made for name in inspect.signature(each).parameters)

@@ -28,6 +28,7 @@ from redis.exceptions import InvalidResponse, MaxConnectionsError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
+from taskcache.drivers.clients import close_idle
 from taskcache.protocol.stamps import STAMP_BYTES
 
 # Longer than most values, short enough to be kept for each connection.
@@ -54,13 +55,26 @@ class Unusual(Exception):
     """The reply is not what a plain read gives; redis-py shall make sense of it."""
 
 
+def _connected(pool: ConnectionPool) -> Any:
+    """A connection of the pool's, introduced to the server."""
+    try:
+        return pool.get_connection()
+    except (RedisError, OSError):
+        raise  # of the connection itself, which redis-py closes then
+    except BaseException:
+        # Of a signal's handler, in the middle of an introduction, which redis-py gives back as if it were whole: in another
+        # database, with replies of its own on the way.
+        close_idle(pool)
+        raise
+
+
 class Borrowed:
     """A connection of the pool with what reading needs at hand."""
 
     __slots__ = ("buffer", "connection", "receive", "send", "until", "view")
 
     def __init__(self, pool: ConnectionPool) -> None:
-        self.connection: Any = pool.get_connection()
+        self.connection: Any = _connected(pool)
         connected: Any = self.connection._sock
         if connected is None:
             pool.release(self.connection)
@@ -222,7 +236,7 @@ class Wire:
             self._queue.notify()
 
     def after_fork(self) -> None:
-        """Forget the parent's connections; the pool notices the fork by itself."""
+        """Forget the parent's connections; the pool, whose locks the server makes anew, notices the fork by itself."""
         self._free.clear()
         self._queue = threading.Condition()
         self._queued = self._calls = 0

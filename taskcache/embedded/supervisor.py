@@ -116,14 +116,19 @@ def start_server(binary: str, home: str, guard: Guard) -> tuple[subprocess.Popen
             server = subprocess.Popen([binary, "-"], stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=home)
         guard.tell(server.pid)
         config = CONFIG.format(host=HOST, port=port, password=password)
-        # The configuration travels through a pipe, so the password is on no command line and in no file of the server.
-        assert server.stdin is not None
-        with contextlib.suppress(BrokenPipeError), server.stdin:
-            server.stdin.write(config.encode())
-        if is_up(server, port, password):
+        is_ready = False
+        try:
+            # Through a pipe, so that the password is on no command line and in no file of the server.
+            assert server.stdin is not None
+            with contextlib.suppress(BrokenPipeError), server.stdin:
+                server.stdin.write(config.encode())
+            is_ready = is_up(server, port, password)
+        finally:
+            if not is_ready:  # also when we are told to end just now: nobody would find it again
+                server.kill()
+                server.wait()
+        if is_ready:
             return server, port, password
-        server.kill()
-        server.wait()
         with open(log_path, errors="replace") as log_text:
             said = log_text.read()[-800:].strip()
         if "already in use" not in said:

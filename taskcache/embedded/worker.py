@@ -31,7 +31,7 @@ _READY_POLL_SECONDS: Final = 0.02
 class LocalWorker:
     """A running local worker; `pid` is also its process group."""
 
-    def __init__(self, argv: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(self, argv: Sequence[str], environment: Mapping[str, str | None]) -> None:
         self._order = list(argv), dict(environment)
         program = [sys.executable, worker_main.__file__]
         leash, self._owner_end = os.pipe()
@@ -43,7 +43,7 @@ class LocalWorker:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 pass_fds=[leash],
-                env={**os.environ, **environment},
+                env={name: text for name, text in {**os.environ, **environment}.items() if text is not None},
                 start_new_session=True,
                 # No buffer object here: its lock, held by the relay at the time of a fork, would block the child.
                 bufsize=0,
@@ -70,7 +70,7 @@ class LocalWorker:
     def age_seconds(self) -> float:
         return time.monotonic() - self._started_at
 
-    def is_as_ordered(self, argv: Sequence[str], environment: Mapping[str, str]) -> bool:
+    def is_as_ordered(self, argv: Sequence[str], environment: Mapping[str, str | None]) -> bool:
         """Whether it was started with these; not so after a private server died and another took its place."""
         return self._order == (list(argv), dict(environment))
 
@@ -151,16 +151,16 @@ _lock = threading.RLock()
 def ensure_worker(
     argv: Sequence[str],
     *,
-    environment: Mapping[str, str] | None = None,
+    environment: Mapping[str, str | None] | None = None,
     ready: Callable[[], bool] | None = None,
     timeout: float = 30.0,
 ) -> LocalWorker:
     """
     Return this process's local worker; starts it when there is none, when it has died, or when the order has changed.
 
-    `argv` is what follows `celery`: `["-A", "module", "worker", "-Q", queue]`; `environment` is added to our own.
-    Returns at once, and with `ready` when that is true; raises DispatchFailed when it does not come true within
-    `timeout` seconds.
+    `argv` is what follows `celery`: `["-A", "module", "worker", "-Q", queue]`; `environment` is added to our own,
+    and None takes a variable away. Returns at once, and with `ready` when that is true; raises DispatchFailed when it
+    does not come true within `timeout` seconds.
     """
     global _worker
     added = environment or {}

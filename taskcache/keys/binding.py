@@ -15,6 +15,7 @@ import hashlib
 import inspect
 from collections.abc import Callable, Iterable
 from inspect import Parameter, Signature
+from itertools import zip_longest
 from types import NoneType
 from typing import Any, Final
 
@@ -27,6 +28,8 @@ from taskcache.keys.refusal import type_label
 
 # What MessagePack tells apart and msgspec writes in one way. Float is checked apart, because of NaN.
 _SCALARS: Final = frozenset({int, str, bool, bytes, NoneType})
+
+_VARIADIC: Final = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 _FAST: Final = b"\x00"
 _GENERAL: Final = b"\x01"
@@ -65,7 +68,7 @@ def compile_binding(fn: Callable[..., object], *, ignore: tuple[str, ...] = (), 
     """
     name = getattr(fn, "__qualname__", None) or type_label(fn)
     try:
-        signature = inspect.signature(fn)
+        signature = signature_of(fn)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{name} has no signature to bind arguments to; say what its key is with `key_fn=`") from error
     ignored = _check_ignored(ignore, signature, name)
@@ -75,6 +78,27 @@ def compile_binding(fn: Callable[..., object], *, ignore: tuple[str, ...] = (), 
     prefix = bytes.fromhex(digest(encode((salt, names))))
     source = Source(fn, signature, counted)
     return Binding(signature, source.compile_digest(prefix), ignored, source.compile_bind(), source)
+
+
+def signature_of(fn: Callable[..., object]) -> Signature:
+    """
+    What a function takes when it is called; raises TypeError or ValueError where nobody can say.
+
+    A wrapper (`functools.wraps`) has the signature of what it wraps when it passes on what it is given, and its own when
+    it has other parameters or other defaults.
+    """
+    own = inspect.signature(fn, follow_wrapped=False)
+    wrapped = getattr(fn, "__wrapped__", None)
+    if not callable(wrapped) or not any(each.kind in _VARIADIC for each in own.parameters.values()):
+        return own
+    whole = signature_of(wrapped)
+    pairs = zip_longest(own.parameters.values(), whole.parameters.values())
+    passes_on = all(each.kind in _VARIADIC or _is_alike(each, other) for each, other in pairs if each is not None)
+    return whole if passes_on else own
+
+
+def _is_alike(one: Parameter, other: Parameter | None) -> bool:
+    return other is not None and (one.name, one.kind, one.default) == (other.name, other.kind, other.default)
 
 
 def _check_ignored(ignore: tuple[str, ...], signature: Signature, name: str) -> frozenset[str]:

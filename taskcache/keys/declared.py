@@ -21,7 +21,7 @@ def declared_fields(value: Any) -> Fields | None:
     that it does not tell two objects apart. A subclass that adds state without declaring it is not declared.
     """
     cls = type(value)
-    if isinstance(value, tuple):
+    if issubclass(cls, tuple):
         return _named_tuple(value)
     if isinstance(value, CONTENT_TYPES):
         return None
@@ -31,8 +31,9 @@ def declared_fields(value: Any) -> Fields | None:
         return _read(value, "__attrs_attrs__", [field.name for field in cls.__attrs_attrs__ if field.eq])
     if hasattr(cls, "__struct_fields__"):
         # Its metaclass declares the fields of every subclass, so there is no undeclared one.
-        return [(name, getattr(value, name)) for name in cls.__struct_fields__]
-    if (pydantic := sys.modules.get("pydantic")) is not None and isinstance(value, pydantic.BaseModel):
+        return _all_of(value, cls.__struct_fields__)
+    # Not isinstance, here as above: a mock or a lazy object pretends to be what it stands for.
+    if (pydantic := sys.modules.get("pydantic")) is not None and issubclass(cls, pydantic.BaseModel):
         return _pydantic(value)
     return None
 
@@ -51,6 +52,10 @@ def _read(value: Any, marker: str, names: Iterable[str]) -> Fields | None:
     cls = type(value)
     if marker not in cls.__dict__ and _adds_state(value, marker):
         return None
+    return _all_of(value, names)
+
+
+def _all_of(value: Any, names: Iterable[str]) -> Fields | None:
     # A field that was never set (init=False) has no value to go by: the class says too little.
     if not all(hasattr(value, name) for name in names):
         return None
@@ -70,10 +75,10 @@ def _adds_state(value: Any, marker: str) -> bool:
     return False
 
 
-def _pydantic(value: Any) -> Fields:
+def _pydantic(value: Any) -> Fields | None:
     cls = type(value)
     # model_fields is version 2, __fields__ version 1. Extras are content that the configuration asked to keep.
-    names = list(getattr(cls, "model_fields", None) or cls.__fields__)
+    names = getattr(cls, "model_fields", None)
     extras = getattr(value, "__pydantic_extra__", None) or {}
-    fields: Fields = [(name, getattr(value, name)) for name in names]
-    return fields + sorted((name, extra) for name, extra in extras.items())
+    fields = _all_of(value, list(cls.__fields__ if names is None else names))
+    return None if fields is None else fields + sorted((name, extra) for name, extra in extras.items())

@@ -27,7 +27,8 @@ from uuid import UUID
 
 from taskcache.keys.arrays import read_array
 from taskcache.keys.declared import CONTENT_TYPES, declared_fields
-from taskcache.keys.identity import Reference, identity_of, type_name
+from taskcache.keys.identity import Reference, identity_of
+from taskcache.keys.naming import is_builtin, name_of, type_name
 from taskcache.keys.refusal import SOME_ARGUMENT, Refused, key_step, no_identity, type_label
 
 # A level takes up to three Python frames: 100 levels fit the usual recursion limit of 1000 with room for the caller.
@@ -167,6 +168,17 @@ def _write_time(value: time, depth: int) -> bytes:
     return _frame(b"zonedtime", f"{wall}/{offset // _MICROSECOND}".encode())
 
 
+def _write_timezone(value: timezone, depth: int) -> bytes:
+    # Two of one offset are equal and may still call themselves differently.
+    return _frame(b"timezone", f"{value.utcoffset(None) // _MICROSECOND}/{value.tzname(None)}".encode())
+
+
+def _zone_name(value: Any) -> str | None:
+    """The name of a `zoneinfo.ZoneInfo`, which is not imported to know it; None for all else, and for one from a file."""
+    cls = type(value)
+    return value.key if (cls.__module__, cls.__qualname__) == ("zoneinfo", "ZoneInfo") else None
+
+
 def _write_decimal(value: Decimal, depth: int) -> bytes:
     # as_tuple, not str: str depends on the decimal context.
     parts = value.as_tuple()
@@ -204,11 +216,28 @@ def _write_class(value: type, depth: int) -> bytes:
     return _frame(b"class", type_name(value).encode("utf-8", "surrogatepass"))
 
 
+def _write_own_class(value: type, depth: int) -> bytes:
+    """Write a class that is all there is to tell values apart, so its name has to lead back to it."""
+    written = _write_class(value, depth)
+    if not is_builtin(value) and name_of(value) is None:
+        raise Refused(
+            f"is the class {value.__qualname__}, which is not what {value.__module__} holds by that name, so the name may "
+            "mean several",
+            "define the class at module level under its own name",
+        )
+    return written
+
+
 def _write_enum(value: enum.Enum, depth: int) -> bytes:
     # By name: a value may be anything. A flag by value, because a combination has no name before Python 3.11.
     if isinstance(value, enum.Flag):
-        return _frame(b"flag", _write_class(type(value), depth) + _write_int(int(value._value_), depth))
-    return _frame(b"enum", _write_class(type(value), depth) + _write_str(str(value._name_), depth))
+        return _frame(b"flag", _write_own_class(type(value), depth) + _write_int(int(value._value_), depth))
+    if type(value).__members__.get(value._name_) is not value:
+        raise Refused(
+            f"is a {type(value).__name__} that `_missing_` made, whose name {value._name_!r} may mean several",
+            "pass its value",
+        )
+    return _frame(b"enum", _write_own_class(type(value), depth) + _write_str(str(value._name_), depth))
 
 
 def _write_fields(value: object, fields: list[tuple[str, object]], depth: int) -> bytes:
@@ -227,16 +256,19 @@ def _write_declared(value: Any, depth: int) -> bytes:
     """Write what is not one of the plain types: a class, an identified object, declared fields, an array."""
     # Not isinstance: `list[int]` pretends to be the class `list` on Python 3.10, and would get its key.
     if issubclass(type(value), type):
-        return _write_class(value, depth)
+        return _write_own_class(value, depth)
     if (identity := identity_of(value)) is not None:
         return _write_reference(identity, depth)
-    if isinstance(value, enum.Enum):
+    # Nor is a mock or a lazy object what it pretends to be.
+    if issubclass(type(value), enum.Enum):
         return _write_enum(value, depth)
     if (fields := declared_fields(value)) is not None:
         return _write_fields(value, fields, depth)
     if (array := read_array(value)) is not None:
         kind, content = array
         return _frame(kind.encode(), content)
+    if (zone := _zone_name(value)) is not None:
+        return _frame(b"zone", zone.encode())
     for plain in CONTENT_TYPES:
         if isinstance(value, plain):
             raise Refused(
@@ -267,6 +299,7 @@ _WRITERS: Final[dict[type, Callable[[Any, int], bytes]]] = {
     time: _write_time,
     datetime: _write_datetime,
     timedelta: lambda value, depth: _frame(b"timedelta", b"%d" % (value // _MICROSECOND)),
+    timezone: _write_timezone,
     Decimal: _write_decimal,
     UUID: lambda value, depth: _frame(b"uuid", value.hex.encode()),
     range: _write_range,

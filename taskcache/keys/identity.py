@@ -11,18 +11,15 @@ Classes go by module and qualified name: two classes of one name, made inside a 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, overload
 
 from taskcache.errors import UsageError
-from taskcache.keys.refusal import SOME_ARGUMENT, Refused, type_label
+from taskcache.keys.naming import find, type_name
+from taskcache.keys.refusal import ENCODED_MODULES, SOME_ARGUMENT, Refused, type_label
 
 T = TypeVar("T")
-
-# Their values are encoded by what they are; an identity of their own would be silently without effect.
-ENCODED_MODULES: Final = frozenset({"builtins", "datetime", "decimal", "uuid", "pathlib", "pathlib._local"})
 
 _MISSING: Final = object()
 
@@ -35,12 +32,14 @@ class Reference:
     key: object
 
 
-@dataclass(frozen=True, slots=True)
 class Registration:
     """What `identify` was told about a class."""
 
-    key: Callable[[Any], object]
-    load: Callable[[Any], object] | None
+    __slots__ = ("key", "load")
+
+    def __init__(self, key: Callable[[Any], object], load: Callable[[Any], object] | None) -> None:
+        self.key = key
+        self.load = load
 
 
 # The only module state of this package. Classes are declared at import, like the classes themselves, and for good.
@@ -73,7 +72,9 @@ def identify(
     if not isinstance(cls, type):
         raise UsageError(f"identify({cls!r}): pass a class, or use it as a decorator: @identify(key=...)")
     if cls.__module__ in ENCODED_MODULES or cls is object:
-        raise UsageError(f"identify({cls.__name__}): its values have a key already; identify a class of your own")
+        raise UsageError(
+            f"identify({cls.__name__}): what is Python's own has a key already, or none; identify a class of your own"
+        )
     for option, function in (("key", key), ("load", load)):
         if not callable(function) and not (option == "load" and function is None):
             raise UsageError(f"identify({cls.__name__}, {option}={function!r}): pass a callable")
@@ -84,11 +85,6 @@ def identify(
         )
     _registry[cls] = Registration(key, load)
     return cls
-
-
-def type_name(cls: type) -> str:
-    """Name a class the way a Reference does."""
-    return f"{cls.__module__}:{cls.__qualname__}"
 
 
 def identity_of(value: object) -> Reference | None:
@@ -176,15 +172,8 @@ def _is_loadable(cls: type) -> bool:
 
 
 def _find(name: str) -> type | None:
-    for cls in _registry:
-        if type_name(cls) == name:
-            return cls
-    module_name, _, qualname = name.partition(":")
-    found: object = sys.modules.get(module_name)
-    for part in qualname.split("."):
-        # vars, not getattr: a module's __getattr__ may import, and a message must not cause that.
-        found = getattr(found, "__dict__", {}).get(part)
-    return found if isinstance(found, type) else None
+    # The newest first: a module that was reloaded, or a cell that was run again, has another class of that name.
+    return next((cls for cls in reversed(_registry) if type_name(cls) == name), None) or find(name)
 
 
 def _is_django_model(cls: type) -> bool:

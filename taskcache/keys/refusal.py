@@ -8,6 +8,9 @@ from taskcache.errors import UncacheableArgument
 SHOWN_STEPS = 6
 SHOWN_KEY_CHARACTERS = 40
 
+# Of these we know what makes their values; an identity of their own would be silently without effect.
+ENCODED_MODULES = frozenset({"builtins", "datetime", "decimal", "uuid", "pathlib", "pathlib._local"})
+
 # What `where` says when the caller knows no parameter name.
 SOME_ARGUMENT = "argument"
 
@@ -37,6 +40,8 @@ def type_label(value: object) -> str:
 
 def no_identity(value: object) -> Refused:
     """Refuse a value of a type that says nothing about what it is known by."""
+    if type(value).__module__ in ENCODED_MODULES:
+        return Refused(f"is of type {type_label(value)}, which has no key", "pass what stands for it: a name, a number")
     return Refused(
         f"is of type {type_label(value)}, which has no identity to build a key from",
         f"give the class `__cache_key__`, call `identify({type(value).__name__}, key=...)`, "
@@ -46,6 +51,9 @@ def no_identity(value: object) -> Refused:
 
 def key_step(key: object) -> str:
     """Say a mapping key as a step of a path; only what is short and plain, since keys may be user data."""
+    # Python refuses to spell out an integer of thousands of digits.
+    if type(key) is int and key.bit_length() > 64:
+        return "[…]"
     if type(key) in (str, int) and len(shown := repr(key)) <= SHOWN_KEY_CHARACTERS:
         return f"[{shown}]"
     return "[…]"

@@ -76,6 +76,10 @@ class CeleryLauncher:
         header = {**self._header(), "key": self._invocation.key, "token": token}
         self._send((self._sealed,), token, header, self._reprs, self._per_call())
 
+    def launch_beside(self, token: str) -> None:
+        """The same: a broker that is away has a bounded time."""
+        self.launch(token)
+
     def arguments(self) -> Arguments:
         """The arguments of the call, as a worker would get them."""
         return open_call(self._function, (self._sealed,), {})
@@ -302,6 +306,8 @@ class FlightAsyncResult(AsyncResult):  # type: ignore[type-arg]  # generic in th
     @property
     def result(self) -> Any:
         return None if not self.flight.ready() else self.get(propagate=False)
+
+    info = result  # Celery's other name
 
     @property
     def state(self) -> Any:

@@ -133,20 +133,38 @@ def ensure_worker(app: Any) -> int | None:
     from taskcache.embedded.worker import ensure_worker as start
 
     queue = app.conf.task_default_queue
-    # No TASKCACHE_URL: the worker joins the same private server as a user of its own, so it pickles as we do.
-    environment = {"TASKCACHE_LOCAL_BROKER": app.conf.broker_write_url, "TASKCACHE_LOCAL_QUEUE": queue}
+    environment: dict[str, str | None] = {"TASKCACHE_LOCAL_BROKER": app.conf.broker_write_url, **_ours()}
+    environment["TASKCACHE_LOCAL_QUEUE"] = queue
     if app.taskcache_secrets:
         environment["TASKCACHE_SECRET"] = _as_text(app.taskcache_secrets)
     return start(["-A", WORKER, "worker", "-Q", queue], environment=environment).exit_status
 
 
+def _ours() -> dict[str, str | None]:
+    """
+    What has a worker join the private server that its owner stands on, as a user of its own, so that it pickles as we do.
+
+    No address (None takes a variable away), also when one was set since; the directory where we have found the server; and
+    none of Celery's own variables, which are meant for another app: they win over what ours says and over its command
+    line, and one of them has a worker start itself again and again.
+    """
+    from taskcache.embedded.state import runtime_directory
+
+    found = runtime_directory()
+    is_of_session = found.name == "taskcache"
+    place = {"XDG_RUNTIME_DIR" if is_of_session else "TMPDIR": str(found.parent)}
+    others = [name for name in os.environ if name.startswith("CELERY_")]
+    unset = ["TASKCACHE_URL", "REDIS_URL", *others, *([] if is_of_session else ["XDG_RUNTIME_DIR"])]
+    return dict.fromkeys(unset) | place
+
+
 def _as_text(secrets: Sequence[bytes]) -> str:
-    """Secrets as an environment takes them, which holds text without zeros."""
+    """Secrets as an environment takes them, which holds text without zeros, parted by commas."""
     try:
         text = b",".join(secrets).decode()
     except UnicodeDecodeError:
         text = "\0"
-    if "\0" in text:
+    if "\0" in text or any(b"," in secret or secret != secret.strip() for secret in secrets):
         raise UsageError(
             "The local worker gets its secret as text, and this one is none: write it as text, as in "
             "Cache(secret=secret.hex()), or start workers of your own with Cache(app=app)."

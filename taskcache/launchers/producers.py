@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from collections import deque
@@ -12,7 +11,7 @@ from typing import Any, Final
 
 from kombu.exceptions import EncodeError, OperationalError
 
-from taskcache.drivers import hubs
+from taskcache.drivers import hubs, threads
 
 # Long enough for a slow network; a broker that accepts and never answers would otherwise hold a caller for minutes.
 CONNECT_TIMEOUT_S: Final = 3.0
@@ -141,4 +140,4 @@ def _after_fork() -> None:
     _kept.clear()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+threads.after_fork(_after_fork)

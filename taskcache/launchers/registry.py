@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from celery import shared_task
 from celery._state import connect_on_app_finalize
 
-from taskcache.errors import NoCeleryApp
+from taskcache.errors import NoCeleryApp, UsageError
 from taskcache.launchers import apps, local, serializer
 from taskcache.launchers.celery import CeleryLauncher
 from taskcache.launchers.task import ROUTING, FlightTask, seal_call, task_body
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 connect_on_app_finalize(serializer.accept)
 
 # Functions that no module holds, the newest of each name: at a prompt and in a notebook they are defined again and again,
-# and of two tasks with one name Celery would keep the older.
-_newest: dict[str, AsyncFunction[Any, Any]] = {}
+# and of two tasks with one name Celery would keep the older. By the app that their cache was given, too; 0: none.
+_newest: dict[tuple[int, str], AsyncFunction[Any, Any]] = {}
 
 
 def register(function: AsyncFunction[Any, Any]) -> None:
@@ -35,9 +35,10 @@ def register(function: AsyncFunction[Any, Any]) -> None:
         return
     app = apps.configured(function.cache)
     if function.origin.by_value:
-        _newest[function.name] = function
+        _newest[0 if app is None else id(app), function.name] = function
         for known in apps.finalized():
-            _register_anew(known, function)
+            if app in (None, known):
+                _register_anew(known, function)
         return
     if app is None:
         share: Any = shared_task  # its stubs leave it untyped
@@ -50,7 +51,8 @@ def register(function: AsyncFunction[Any, Any]) -> None:
 
 def _register_newest(app: Any) -> None:
     for function in list(_newest.values()):
-        _register_anew(app, function)
+        if apps.configured(function.cache) in (None, app):
+            _register_anew(app, function)
 
 
 connect_on_app_finalize(_register_newest)
@@ -90,6 +92,13 @@ def task_of(app: Any, function: AsyncFunction[Any, Any]) -> Any:
             task_body(function)
         )
         serializer.accept(app)
+        return found
+    # Of two tasks with one name Celery keeps the first.
+    if not isinstance(found, FlightTask) or found.function.cache.name != function.cache.name:
+        raise UsageError(
+            f"{function.name} is the name of another task of the app {app.main!r}, of another cache or of none; give one "
+            "of the two a `name=` of its own."
+        )
     return found
 
 

@@ -133,15 +133,19 @@ class FlightTask(Task):  # type: ignore[type-arg]  # generic in the stubs only
         """What was decorated."""
         return self.functions[0]
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         if "calls" in header_in(self.request):
             return symbol_by_name(EXECUTE_CHUNK)(self, args)
-        return symbol_by_name(EXECUTE)(self, self._of_one_call(super().__call__), args, kwargs)
+        return symbol_by_name(EXECUTE)(self, self._of_one_call(self._call), args, kwargs)
+
+    def _call(self, /, *args: Any, **kwargs: Any) -> Any:
+        # Celery's own takes the task under a name that an argument may have.
+        return self.run(*args, **kwargs) if "self" in kwargs else super().__call__(*args, **kwargs)
 
     def run_one(self, sealed: SealedArguments) -> Any:
         """Run one call of a chunk, under a request of its own."""
         # Celery's `__call__` would put another request on top: the body's own retry would not find this one.
-        run = super().__call__ if self.request.is_eager else self.run
+        run = self._call if self.request.is_eager else self.run
         return symbol_by_name(EXECUTE)(self, self._of_one_call(run), (sealed,), {})
 
     def open_one(self, sealed: SealedArguments) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
@@ -164,10 +168,10 @@ class FlightTask(Task):  # type: ignore[type-arg]  # generic in the stubs only
         """The function that a delivered message calls."""
         return self.function
 
-    def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:  # type: ignore[override]  # options pass on
+    def apply_async(self, args: Any = None, kwargs: Any = None, *more: Any, **options: Any) -> Any:
         """Celery's own, with the arguments in our serializer and their key in a header."""
         if are_sealed(args) or options.get("serializer", self.serializer) != self.serializer:
-            return super().apply_async(args, kwargs, **options)
+            return super().apply_async(args, kwargs, *more, **options)
         args, kwargs = tuple(args or ()), dict(kwargs or {})
         function = self.function
         options = {**routing_of(function), **options}
@@ -175,13 +179,27 @@ class FlightTask(Task):  # type: ignore[type-arg]  # generic in the stubs only
         options["headers"] = {**(options.get("headers") or {}), HEADER: header}
         options.setdefault("argsrepr", saferepr(args, self.argsrepr_maxlen))
         options.setdefault("kwargsrepr", saferepr(kwargs, self.argsrepr_maxlen))
-        return super().apply_async((seal_call(function, args, kwargs),), {}, **options)
+        return super().apply_async((seal_call(function, args, kwargs),), {}, *more, **options)
+
+    def apply(self, args: Any = None, kwargs: Any = None, *more: Any, **options: Any) -> Any:
+        """Celery's own; with `task_eager_propagates` too, what a flight's body raises is told by the flight."""
+        header = read_header((options.get("headers") or {}).get(HEADER))
+        if header and not header.get("direct") and not more:
+            # Celery says it for the first try only, and takes the Retry of the second one for an error.
+            options.setdefault("throw", False)
+        return super().apply(args, kwargs, *more, **options)
 
     argsrepr_maxlen = 1024
     # Celery writes what a task returns into the log and its events; a cached value belongs in neither.
     resultrepr_maxsize = 0
 
-    def retry(self, *args: Any, **options: Any) -> Any:
-        """Celery's own; the flight is given back first, since a fast worker may receive the retry before we raise."""
-        symbol_by_name(RELEASE)(self, options)
-        return super().retry(*args, **options)
+    def retry(self, args: Any = None, kwargs: Any = None, *more: Any, **options: Any) -> Any:
+        """
+        Celery's own; the flight is given back first, since a fast worker may receive the retry before we raise.
+
+        Raises UsageError for other arguments than those of the call: they are another call, with a flight of its own.
+        """
+        symbol_by_name(RELEASE)(self, args, kwargs, options)
+        if getattr(self.request, "taskcache_runs", None) is not None:
+            args = kwargs = None  # the same, and written down already
+        return super().retry(args, kwargs, *more, **options)

@@ -78,9 +78,12 @@ class Near:
     def _turn(self, tracking: Tracking, now: float) -> None:
         try:
             tracking.turn(now)
-        except (OSError, RedisError):
+        except BaseException as error:
+            # Also what a signal's handler raises: what was received and not taken in would be missed for good.
             self._lose()
             tracking.hang_up()
+            if not isinstance(error, (OSError, RedisError)):
+                raise
             return
         self.entries.sweep(now)
         self.quiet_until = min(now + LOOK_EVERY_S, tracking.trusted_until, self.entries.next_expiry)
@@ -131,7 +134,7 @@ class Near:
                 value if reopen is None else None,
                 reopen,
                 until=now + left_ms / 1000,
-                size_bytes=len(sealed),
+                size_bytes=len(sealed) if reopen is not None else codec.size_bytes(envelope),
                 stamps=tuple(zip(names, carried, strict=True)),
                 created_ms=envelope.created_ms,
             )

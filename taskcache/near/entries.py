@@ -227,8 +227,10 @@ class Entries:
             self._remove(key)
 
     def _remove(self, key: bytes) -> None:
-        held = self._held.pop(key, None)
+        held = self._held.get(key)
         if held is not None:
-            self.size_bytes -= held.size_bytes
+            # First: interrupted after this, it is held by nobody who answers from it.
             if held.index is not None:
                 held.index.pop(held.index_key, None)
+            del self._held[key]
+            self.size_bytes -= held.size_bytes

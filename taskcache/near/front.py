@@ -83,7 +83,7 @@ class Front:
             self.quiet_until = near.quiet_until
             return True
 
-    def _slow(self, *args: Any, **kwargs: Any) -> Any:
+    def _slow(self, /, *args: Any, **kwargs: Any) -> Any:
         """Look again, by the digest of the call; what is found is put where it is found sooner next time."""
         near = self._near
         if near.turn():

@@ -11,8 +11,9 @@ from msgspec import Struct
 from taskcache.protocol.steps import Call, Steps
 
 _FLIGHT = b":flight"
-COMPANIONS = (_FLIGHT, b":retired:", b":outcome:")
 _TOKEN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+# Whole names, since an entry may be called after a flight to Rome.
+_COMPANION = re.compile(rb":(?:flight|(?:retired|outcome):%b)\Z" % _TOKEN.pattern.encode())
 
 
 class EntryKey(Struct, frozen=True):
@@ -63,7 +64,7 @@ def _root_of(redis_key: bytes) -> bytes:
 
 def is_companion(redis_key: bytes) -> bool:
     """Tell the companions of tagged keys, which share the entries' prefix, from entries."""
-    return b"{" in redis_key and any(part in redis_key for part in COMPANIONS)
+    return b"{" in redis_key and _COMPANION.search(redis_key) is not None
 
 
 def new_token() -> str:

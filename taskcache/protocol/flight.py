@@ -9,9 +9,8 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from taskcache.codec.envelope import ID_BYTES, unpack
+from taskcache.codec.envelope import ID_BYTES
 from taskcache.errors import Cancelled, ComputationLost, Revoked, UntrustedValue
-from taskcache.freshness import Verdict, judge
 from taskcache.protocol import scripts, stamps
 from taskcache.protocol.entry import EntryKey, is_of, new_token, read
 from taskcache.protocol.steps import Call, Calls, Launch, Steps, Wait
@@ -27,6 +26,10 @@ _UNREADABLE = (
     "The worker sent something that this process cannot read. Give both the same secret (TASKCACHE_SECRET) "
     "and the same version of the code."
 )
+
+
+class NothingLeft(ComputationLost):
+    """A flight ended, or vanished, and left nothing for who comes now."""
 
 
 class Landing(Struct, frozen=True):
@@ -98,7 +101,7 @@ def obtain(
     Return the value of a call: stored, from somebody else's flight, or from a flight of our own.
 
     `first` is what a read that began after the call began has found: entry, then stamps. `named` is the token of the
-    first election; a token is elected once, ever. Ends with `Lead` when the caller has to compute. Raises
+    first flight that is led or followed; a token is elected once, ever. Ends with `Lead` when the caller has to compute. Raises
     ComputationLost when flights of this key keep vanishing.
     """
     outdated, deaths, source = "-", 0, "hit"
@@ -109,7 +112,7 @@ def obtain(
         if landed is not None:
             return landed.via(source)  # type: ignore[arg-type]  # grows from literals only
         held = yield from stamps.ensure(errand.stamps, current, errand.stamp_lifetime_ms)
-        mine, named = named or new_token(), None
+        mine = named or new_token()
         reply = yield from _elect(errand, mine, entry or b"", held, outdated)
         word, token = scripts.text(reply[0]), reply[1]
         if word == "hit":
@@ -119,8 +122,10 @@ def obtain(
             continue
         flight = scripts.text(token)
         if word == "outdated":
+            # Nothing was elected: others may know the name already, a worker's main process that renews it.
             outdated = flight
             continue
+        named = None
         # A lost reply makes redis-py send the script again, and then we hear of our own flight as if it were another's.
         leads = word == "lead" or flight == mine
         if leads and errand.owner:
@@ -129,11 +134,6 @@ def obtain(
             yield from _launch(errand, mine)
         source = "led" if leads else "joined"
         ending = yield from _ended(errand, flight, leads)
-        if isinstance(ending, Delivery):
-            landed = yield from _delivered(errand, ending)
-            if landed is not None and not _is_told_by_a_leave(errand, flight, landed.error):
-                return landed.via(source)  # type: ignore[arg-type]  # one of the two above
-            continue
         if ending is None:
             deaths += 1
             if deaths > errand.settings.max_deaths:
@@ -142,9 +142,12 @@ def obtain(
                     "Look for workers that are killed (memory limits, deploys) and call again."
                 )
             continue
-        first = yield from read((errand.key.entry, *errand.stamps))
-        if _is_unreadable(errand, first[0], first[1:], flight):
-            raise ComputationLost(_UNREADABLE)
+        if not isinstance(ending, Delivery):
+            first = yield from read((errand.key.entry, *errand.stamps))
+            ending = _stored(errand, first[0], flight)
+        landed = None if ending is None else (yield from _delivered(errand, ending))
+        if landed is not None and not _is_told_by_a_leave(errand, flight, landed.error):
+            return landed.via(source)  # type: ignore[arg-type]  # one of the two above
 
 
 def _is_told_by_a_leave(errand: Errand, token: str, error: BaseException | None) -> bool:
@@ -190,6 +193,21 @@ def _ended(errand: Errand, token: str, leads: bool) -> Steps[Delivery | Ending]:
                 return Delivery(kept, *errand.opened(kept, token))
             except UntrustedValue as error:
                 raise ComputationLost(_UNREADABLE) from error
+
+
+def _stored(errand: Errand, entry: bytes | None, token: str) -> Delivery | None:
+    """
+    What a flight said to look for: its own entry is what it delivers, whatever happened to its stamps meanwhile.
+
+    Judged as a stranger's, it could be refused again and again, each time for another computation: where the function
+    has other tags in the worker than here, each of its entries is.
+    """
+    if entry is None or not is_of(entry, token):
+        return None
+    try:
+        return Delivery(entry, *errand.opened(entry, token))
+    except UntrustedValue as error:
+        raise ComputationLost(_UNREADABLE) from error
 
 
 def _delivered(errand: Errand, ending: Delivery) -> Steps[Landing | None]:
@@ -246,16 +264,6 @@ def _launch(errand: Errand, token: str) -> Steps[None]:
         raise
 
 
-def _is_unreadable(errand: Errand, entry: bytes | None, current: Sequence[bytes | None], token: str) -> bool:
-    """After «look at the entry»: it is there, it is current, and still it gives us nothing. Another flight would too."""
-    if entry is None or not is_of(entry, token) or errand.usable(entry, current) is not None:
-        return False
-    try:
-        return judge(unpack(entry), current) is Verdict.FRESH
-    except UntrustedValue:
-        return True
-
-
 def end(
     errand: Errand, token: str, *, owner: str, envelope: bytes, ttl_ms: int, is_error: bool = True
 ) -> Steps[Published]:
@@ -281,7 +289,7 @@ def attend(errand: Errand, token: str) -> Steps[Landing]:
     entry, *current = yield from read((errand.key.entry, *errand.stamps))
     landed = yield from judged(errand, entry, current)
     if landed is None:
-        raise ComputationLost("This computation is over and its value is not stored any more. Call the function again.")
+        raise NothingLeft("This computation is over and its value is not stored any more. Call the function again.")
     return landed.via("joined")
 
 
@@ -312,21 +320,26 @@ class Claim(Struct, frozen=True):
     left_ms: int = 0
 
 
-def begin(errand: Errand, token: str, *, owner: str, inline: bool) -> Steps[Claim]:
-    """Claim a flight for computing: the stamps are read first, and those of an earlier attempt win over them."""
+def begin(errand: Errand, token: str, *, owner: str, inline: bool, again: bool = False) -> Steps[Claim]:
+    """
+    Claim a flight for computing: the stamps are read first, and those of an earlier attempt win over them.
+
+    `again` says that it is a retry: its arguments may come from work that began before an invalidation.
+    """
+    how = (owner, inline, again)
     if errand.has_stamps_beside:
-        claimed = yield from _claim(errand, token, owner, inline, b"", errand.stamps)
+        claimed = yield from _claim(errand, token, *how, b"", errand.stamps)
         if claimed is not None:
             return claimed
     current = yield from read(errand.stamps)
     held = yield from stamps.ensure(errand.stamps, current, errand.stamp_lifetime_ms)
-    claimed = yield from _claim(errand, token, owner, inline, held)
+    claimed = yield from _claim(errand, token, *how, held)
     assert claimed is not None
     return claimed
 
 
 def _claim(
-    errand: Errand, token: str, owner: str, inline: bool, held: bytes, beside: tuple[bytes, ...] = ()
+    errand: Errand, token: str, owner: str, inline: bool, again: bool, held: bytes, beside: tuple[bytes, ...] = ()
 ) -> Steps[Claim | None]:
     """Ask for a flight; None when a stamp that the script should read is not there."""
     claim = scripts.as_call(
@@ -337,6 +350,7 @@ def _claim(
             stamps=held,
             lease_ms=errand.settings.lease_ms,
             inline=int(inline),
+            again=int(again),
         )
     )
     *_, reply = yield Calls((*stamps.extensions(errand.stamps, errand.stamp_lifetime_ms), claim))

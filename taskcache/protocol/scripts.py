@@ -71,14 +71,14 @@ def elect(
 
 
 def claim(
-    keys: tuple[bytes, ...], *, token: str, owner: str, stamps: bytes, lease_ms: int, inline: int
+    keys: tuple[bytes, ...], *, token: str, owner: str, stamps: bytes, lease_ms: int, inline: int, again: int
 ) -> Steps[Reply]:
     """
     Begin the computation of a flight, unless somebody else has or it is over.
 
     The first three keys are the flight's; with empty `stamps` the script reads those of the other keys by itself.
     """
-    reply: Reply = yield Call("claim", keys, (token, owner, stamps, lease_ms, inline))
+    reply: Reply = yield Call("claim", keys, (token, owner, stamps, lease_ms, inline, again))
     return reply
 
 

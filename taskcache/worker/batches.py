@@ -10,15 +10,15 @@ from typing import Any
 from celery.exceptions import Ignore
 
 from taskcache.batching import BoundCall, answers
-from taskcache.calls.computing import pack_progress
+from taskcache.calls.computing import Sealed, pack_progress
 from taskcache.calls.current import Computation, Progress, computing
 from taskcache.codec.pickling import is_interruption
 from taskcache.drivers import together
-from taskcache.errors import NoServer, UntrustedValue
+from taskcache.errors import NoServer, UntrustedValue, ValueTooLarge
 from taskcache.launchers import apps
 from taskcache.launchers.serializer import SealedArguments
 from taskcache.protocol import scripts
-from taskcache.protocol.flight import begin
+from taskcache.protocol.flight import Claim, begin
 from taskcache.protocol.steps import Steps
 from taskcache.worker import ending
 from taskcache.worker.delivery import Delivery, distrust, log_failed, opened, refuse, refuse_unopened, unreadable
@@ -78,19 +78,27 @@ def _go_on_without(task: Any, function: Any, error: Exception) -> None:
 
 def _claimed(found: Sequence[tuple[Delivery, AbstractContextManager[None]]]) -> list[Run]:
     """Claim all of them in one pipeline; what the claims do not leave to us is taken care of, each by itself."""
-    server = found[0][0].station.server
-    claims = together.run(
-        [
-            begin(each.invocation.errand(each.station, ""), each.token, owner=each.owner, inline=False)
-            for each, _ in found
-        ],
-        server,
-    )
+    first = found[0][0]
+
+    def begun() -> list[Claim]:
+        return together.run(
+            [
+                begin(
+                    *(each.invocation.errand(each.station, ""), each.token),
+                    owner=each.owner,
+                    inline=False,
+                    again=each.is_retry,
+                )
+                for each, _ in found
+            ],
+            first.station.server,
+        )
+
+    claims = ending.patiently(begun, ending.patience_of(first))
     wanted = []
     for (delivery, alone), claim in zip(found, claims, strict=True):
         with suppress(Ignore), alone:
             wanted.append(taken_up(delivery, claim))
-    # Only now: leases that are kept alive from here must not outlive an error in between.
     return [ending.begun(delivery, began) for delivery, began in wanted]
 
 
@@ -112,9 +120,14 @@ def _publication(run: Run, value: Any, name: str) -> Callable[[], Steps[Any]]:
         error = value if isinstance(value, Exception) else ending.no_error(name, value)
         return partial(run.attempt.fail, error)
     try:
-        return partial(run.attempt.publish, run.attempt.seal(value))
+        return partial(_published, run, run.attempt.seal(value))
     except Exception as error:  # noqa: BLE001 - it is this call's alone
         return partial(run.attempt.fail, error)
+
+
+def _published(run: Run, sealed: Sealed) -> Steps[None]:
+    with suppress(ValueTooLarge):  # this call's alone, and who waits for it was told
+        yield from run.attempt.publish(sealed)
 
 
 def _shared(runs: Sequence[Run]) -> Computation:

@@ -63,6 +63,13 @@ class Delivery:
         return self.is_direct and not self.header.get("claims")
 
     @property
+    def is_retry(self) -> bool:
+        """Its arguments may come from work done before an invalidation, so it begins no flight (tests/model, H27, H32)."""
+        if self.header.get("as_sent"):
+            return False  # it comes again because a process died, with the arguments of the call
+        return bool(self.task.request.retries or self.header.get("claims"))
+
+    @property
     def is_in_child(self) -> bool:
         """In a process of the pool's: why it is interrupted is known to the main process, which tells it."""
         return self.header.get("main") not in (None, os.getpid())

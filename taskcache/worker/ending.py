@@ -7,26 +7,31 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Final
+from itertools import chain, repeat
+from typing import Any, Final, TypeVar
 
 from celery.exceptions import Ignore, Reject, Retry, WorkerShutdown, WorkerTerminate
 from msgspec import Struct
 
+from taskcache.calls import calling
 from taskcache.calls.computing import Attempt
 from taskcache.drivers import blocking, together
 from taskcache.drivers.renewer import Lease
 from taskcache.drivers.topology import Server
-from taskcache.errors import ComputationLost, NoServer
+from taskcache.errors import ComputationLost, NoServer, UsageError
 from taskcache.events import warn_once
-from taskcache.launchers.task import HEADER
+from taskcache.launchers.task import HEADER, header_in
 from taskcache.protocol.flight import Claim, Lead, yield_back
 from taskcache.protocol.steps import Steps
+from taskcache.settings import Settings
 from taskcache.worker.delivery import Delivery
 
-# Between two tries to publish: short at first, since a server that restarts is back in a second.
-PUBLISH_PAUSES_S: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
+# Between two tries to claim or to publish: short at first, since a server that restarts is back in a second.
+PAUSES_S: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 # Values that are published in one round trip: few enough that a pipeline of large ones stays small.
 PAGE: Final = 50
+
+T = TypeVar("T")
 
 
 class Run(Struct, frozen=True):
@@ -37,12 +42,12 @@ class Run(Struct, frozen=True):
 
 
 def begun(delivery: Delivery, began: Lead | Claim) -> Run:
-    """Begin to compute a flight that was claimed or elected."""
+    """Begin to compute a flight that was claimed or elected; its lease is held by `told`."""
     errand = delivery.invocation.errand(delivery.station, delivery.owner)
     lease = None
     if delivery.task.request.is_eager or delivery.is_renamed:
         # No main process knows this attempt, so it is kept alive from here.
-        lease = delivery.station.renewer.hold(Lease(errand.key, delivery.token, delivery.owner, held=True))
+        lease = Lease(errand.key, delivery.token, delivery.owner, held=True)
     attempt = Attempt(
         delivery.invocation,
         delivery.function.options,
@@ -54,6 +59,7 @@ def begun(delivery: Delivery, began: Lead | Claim) -> Run:
         run=delivery.run,
         lease=lease,
         above=frozenset(delivery.header.get("above", ())),
+        note_degraded=partial(calling.note_degraded, delivery.function),
     )
     return Run(delivery, attempt)
 
@@ -64,6 +70,10 @@ def told(task: Any, runs: Sequence[Run]) -> Iterator[None]:
     task.request.update({"taskcache_runs": runs})
     name = runs[0].delivery.function.name
     try:
+        # In here, so that whatever comes between lets them go again.
+        for run in runs:
+            if run.attempt.lease is not None:
+                run.delivery.station.renewer.hold(run.attempt.lease)
         yield
     except Retry:
         raise  # released before the message was sent: the flight waits for it
@@ -122,44 +132,76 @@ def fail(runs: Sequence[Run], error: BaseException) -> None:
 
 def publish(runs: Sequence[Run], publications: Sequence[Callable[[], Steps[Any]]]) -> None:
     """Publish with patience: a finished value is offered past its lease too, since `kept` finds its waiters."""
-    server, settings = runs[0].delivery.station.server, runs[0].attempt.errand.settings
-    deadline = time.monotonic() + settings.publish_patience_ms / 1000
+    server, deadline = runs[0].delivery.station.server, patience_of(runs[0].delivery)
     for start in range(0, len(publications), PAGE):
         _publish_page(publications[start : start + PAGE], server, deadline, runs[0].delivery.function.name)
 
 
 def _publish_page(page: Sequence[Callable[[], Steps[Any]]], server: Server, deadline: float, name: str) -> None:
-    for turn in range(1_000_000):
+    def speak() -> None:
+        if len(page) == 1:
+            blocking.run(page[0](), server)
+        else:
+            together.run([publication() for publication in page], server)
+
+    try:
+        patiently(speak, deadline)
+    except NoServer as error:
+        warn_once(f"unpublished {name} {error}", "taskcache: a result of %s could not be stored (%s)", name, error)
+        raise
+
+
+def patience_of(delivery: Delivery) -> float:
+    """Until when what concerns a call is said to a server that is away, on the clock of `time.monotonic`."""
+    settings: Settings = delivery.function.cache.settings
+    return time.monotonic() + settings.publish_patience_ms / 1000
+
+
+def patiently(speak: Callable[[], T], deadline: float) -> T:
+    """Speak to the server, and again while it is away; raises NoServer at the deadline."""
+    pauses = chain(PAUSES_S, repeat(PAUSES_S[-1]))
+    while True:
         try:
-            if len(page) == 1:
-                blocking.run(page[0](), server)
-            else:
-                together.run([publication() for publication in page], server)
-            return
-        except NoServer as error:
+            return speak()
+        except NoServer:
             if time.monotonic() > deadline:
-                warn_once(
-                    f"unpublished {name} {error}", "taskcache: a result of %s could not be stored (%s)", name, error
-                )
                 raise
-            pause = PUBLISH_PAUSES_S[min(turn, len(PUBLISH_PAUSES_S) - 1)]
-            time.sleep(pause * random.uniform(0.5, 1.0))
+        time.sleep(next(pauses) * random.uniform(0.5, 1.0))
 
 
 def give_back(runs: Sequence[Run], *, in_ms: int) -> None:
     """Give claimed flights back: they wait for a message that comes again."""
     server = runs[0].delivery.station.server
-    together.run(
-        [yield_back(run.attempt.errand, run.attempt.token, owner=run.attempt.owner, in_ms=in_ms) for run in runs],
-        server,
-    )
+    try:
+        together.run(
+            [yield_back(run.attempt.errand, run.attempt.token, owner=run.attempt.owner, in_ms=in_ms) for run in runs],
+            server,
+        )
+    except NoServer as error:
+        # The message comes again all the same: it finds them taken, and later either free or gone, once their leases end.
+        warn_once("give back", "taskcache: calls that are tried again wait until their leases are over (%s)", error)
 
 
-def release_for_retry(task: Any, options: dict[str, Any]) -> None:
-    """Give the flights of a running task back before its retry message is sent."""
+def release_for_retry(task: Any, args: Any, kwargs: Any, options: dict[str, Any]) -> None:
+    """
+    Give the flights of a running task back before its retry message is sent.
+
+    Raises UsageError before that when the retry has other arguments: the waiters of this key would wait for another.
+    """
     runs: Sequence[Run] | None = getattr(task.request, "taskcache_runs", None)
     if runs is None:
+        _keep_direct(task)
         return
+    request = task.request
+    # As the message has them, sealed, is how many pass on what they were given.
+    own_args = args is None or args is request.args
+    own_kwargs = kwargs is None or kwargs == (request.kwargs or {})
+    if not (own_args and own_kwargs) and not all(_has_arguments(run.delivery, args, kwargs) for run in runs):
+        name = runs[0].delivery.function.name
+        raise UsageError(
+            f"A retry of {name} with other arguments would be another call, of which those who wait hear nothing; leave "
+            f"args= and kwargs= out of retry(), or return what {name} gives when it is called with the others."
+        )
     retries = task.request.retries + 1
     most = options.get("max_retries", task.max_retries)
     if most is not None and retries > most:
@@ -173,6 +215,7 @@ def release_for_retry(task: Any, options: dict[str, Any]) -> None:
     flights = [(run.delivery.invocation.key, run.attempt.token) for run in runs]
     header = {**runs[0].delivery.header, "claims": True}
     header.pop("owner", None)
+    header.pop("as_sent", None)
     if len(runs) == 1:
         header["key"], header["token"] = flights[0]
     else:
@@ -182,3 +225,19 @@ def release_for_retry(task: Any, options: dict[str, Any]) -> None:
         # Of the calls of its message only those that were computed here come again.
         task.request.args = tuple(run.delivery.sealed for run in runs)
     task.request.headers = {**(task.request.headers or {}), HEADER: header}
+
+
+def _keep_direct(task: Any) -> None:
+    """A body that ran without the cache has no flight to give back; its retry is still of who reads it from Celery."""
+    header = header_in(task.request)
+    if header.get("direct"):
+        # As in a retry with a flight: else the main process would take the token for that of somebody else's.
+        task.request.headers = {**(task.request.headers or {}), HEADER: {**header, "claims": True}}
+
+
+def _has_arguments(delivery: Delivery, args: Any, kwargs: Any) -> bool:
+    """Whether a retry with these arguments, None for the old ones, is one of the same call."""
+    try:
+        return (args is None or tuple(args) == delivery.args) and (kwargs is None or dict(kwargs) == delivery.kwargs)
+    except Exception:  # noqa: BLE001 - whatever comparing them raises; an array has no single answer
+        return False

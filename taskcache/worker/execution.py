@@ -12,8 +12,8 @@ from taskcache.drivers import blocking
 from taskcache.errors import NoServer
 from taskcache.launchers import apps
 from taskcache.launchers.serializer import are_sealed
-from taskcache.launchers.task import HEADER, header_of
-from taskcache.protocol.flight import Claim, Landing, Lead, begin, obtain
+from taskcache.launchers.task import HEADER, header_of, open_call
+from taskcache.protocol.flight import Claim, Landing, Lead, NothingLeft, begin, obtain
 from taskcache.worker import ending
 from taskcache.worker.delivery import Body, Delivery, opened
 
@@ -25,7 +25,10 @@ MOST_AGAIN: Final = 63
 def execute(task: Any, body: Body, args: Any, kwargs: Any, function: Any = None) -> Any:
     """Run a delivered call under its flight; what it returns and raises is what Celery is told."""
     function = function or task.function
-    if function.cache.debug or task.request.called_directly:
+    if task.request.called_directly:
+        return body(*args, **kwargs)
+    if function.cache.debug:
+        args, kwargs = open_call(function, args, kwargs)
         return body(*args, **kwargs)
     if getattr(task.request, "taskcache_runs", None) is not None and not are_sealed(args):
         return body(*args, **kwargs)  # called like a function by the body that runs: a call of its own, of no message
@@ -35,8 +38,8 @@ def execute(task: Any, body: Body, args: Any, kwargs: Any, function: Any = None)
     except NoServer as error:
         if getattr(task.request, "taskcache_runs", None) is not None:
             raise  # the body has run: what failed is its publication, and a second run would fare no better
-        if getattr(task.request, "taskcache_in_chunk", False):
-            raise  # the others of its chunk would be computed for nobody too
+        if not delivery.is_direct or getattr(task.request, "taskcache_in_chunk", False):
+            raise  # it would be computed for nobody: its waiters are told through the server, or have it sent again
         calling.note_degraded(function, error)
         return body(*delivery.args, **delivery.kwargs)
 
@@ -44,28 +47,38 @@ def execute(task: Any, body: Body, args: Any, kwargs: Any, function: Any = None)
 def _begin_direct(delivery: Delivery) -> Any:
     """A message without a flight: it is a caller first, and its sender wants the value."""
     station, invocation = delivery.station, delivery.invocation
-    landing, first = calling.look(station, invocation)
-    if landing is not None:
-        return calling.landed(landing)
-    errand = invocation.errand(station, delivery.owner)
-    wait, ended = blocking.run_until_wait(obtain(errand, first, delivery.token), station.server, launch=_no_launch)
-    if isinstance(ended, Landing):
-        return calling.landed(ended)
-    if isinstance(ended, Lead):
-        return _compute(delivery, ended)
-    assert wait is not None
-    # Somebody else's: this slot may be the one it waits for, so what nobody has begun is computed here.
-    pending = following.attend(station, invocation, wait.token)
+    deaths = 0
+    while True:
+        landing, first = calling.look(station, invocation)
+        if landing is not None:
+            return calling.landed(landing)
+        errand = invocation.errand(station, delivery.owner)
+        wait, ended = blocking.run_until_wait(obtain(errand, first, delivery.token), station.server, launch=_no_launch)
+        if isinstance(ended, Lead):
+            return _compute(delivery, ended)
+        if wait is not None:
+            ended = _followed(delivery, wait.token)
+        assert ended is not None
+        # Who led it was killed, or interrupted: a caller begins anew then, and nobody has elected our token yet.
+        deaths += 1
+        if not isinstance(ended.error, NothingLeft) or deaths > errand.settings.max_deaths:
+            return calling.landed(ended)
+
+
+def _followed(delivery: Delivery, token: str) -> Landing:
+    """Wait for somebody else's flight. This slot may be the one it waits for, so what nobody has begun is computed here."""
+    station, invocation = delivery.station, delivery.invocation
+    pending = following.attend(station, invocation, token)
     arguments = (delivery.args, delivery.kwargs)
     following.wait(
         station,
         pending,
         None,
         0.0,
-        lambda: calling.claim_here(delivery.function, station, invocation, wait.token, lambda: arguments),
+        lambda: calling.claim_here(delivery.function, station, invocation, token, lambda: arguments),
     )
     assert pending.landing is not None
-    return calling.landed(pending.landing)
+    return pending.landing
 
 
 def _no_launch(step: Any) -> None:
@@ -75,8 +88,15 @@ def _no_launch(step: Any) -> None:
 def _begin_sent(delivery: Delivery) -> Any:
     """A message of a flight: claim it, and do what the claim says."""
     errand = delivery.invocation.errand(delivery.station, "")
-    claim: Claim = delivery.run(begin(errand, delivery.token, owner=delivery.owner, inline=False))
-    if delivery.is_direct and claim.word == "gone" and _is_retry(delivery):
+    again = delivery.is_retry
+
+    def begun() -> Claim:
+        claim: Claim = delivery.run(begin(errand, delivery.token, owner=delivery.owner, inline=False, again=again))
+        return claim
+
+    # Who reads its value from Celery needs no server for it; for all others it is of no use before there is one.
+    claim = begun() if delivery.is_direct else ending.patiently(begun, ending.patience_of(delivery))
+    if delivery.is_direct and claim.word == "gone" and again:
         return delivery.body(*delivery.args, **delivery.kwargs)
     if delivery.is_direct and claim.word not in ("run", "taken"):
         return _begin_direct(delivery.renamed())
@@ -95,14 +115,9 @@ def taken_up(delivery: Delivery, claim: Claim) -> tuple[Delivery, Claim | Lead]:
     raise Ignore(f"flight {claim.word}")
 
 
-def _is_retry(delivery: Delivery) -> bool:
-    """Its arguments may come from work done before an invalidation (tests/model, H27): what it gives is not stored."""
-    return bool(delivery.task.request.retries or delivery.header.get("claims"))
-
-
 def _taken_over(delivery: Delivery) -> tuple[Delivery, Lead]:
     """The flight vanished: elect another, under a token of its own, unless that is somebody's already."""
-    if _is_retry(delivery):
+    if delivery.is_retry:
         raise Ignore("a retry whose flight is over")
     station, invocation = delivery.station, delivery.invocation
     landing, first = calling.look(station, invocation)

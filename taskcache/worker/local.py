@@ -39,7 +39,7 @@ class LocalTask(FlightTask):
         header = read_header(request.get(HEADER))
         return _Sent(cache_named(header.get("cache", "cache")), request.get("shadow") or RUN)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         if "calls" in header_in(self.request):
             return chunks.execute(self, args)
         # What is not sealed brings no function, and is refused like an empty message.
@@ -74,7 +74,7 @@ class LocalTask(FlightTask):
         """Call the body of a batch function."""
         return self._tried(function, calls)
 
-    def _tried(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+    def _tried(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Call a body, and send it for another try where its own options say so."""
         options = function.options.celery
         retried = tuple(options.get("autoretry_for", ()))

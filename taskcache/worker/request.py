@@ -179,6 +179,14 @@ class FlightRequest(Request):
             # Celery 5.7 and later.
             is_tried_again = bool(getattr(self.task, "retry_on_worker_lost", False))
             if is_tried_again and self._has_retries:
+                # Celery sends this header, completed: without this it would look like that of a forger, and who reads the
+                # value from Celery would be told nothing where the flight is over by then.
+                header = self._request_dict[HEADER]
+                # And it is the message as it was sent, whose calls may begin, unless it was that of a retry before.
+                header["as_sent"] = bool(
+                    header.get("as_sent") or not (self._request_dict.get("retries") or header.get("claims"))
+                )
+                header["claims"] = True
                 self._give_back(in_ms=round(self.task.default_retry_delay * 1000))
             elif self.task.acks_late and self.task.reject_on_worker_lost and not is_tried_again:
                 self._give_back()

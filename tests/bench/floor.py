@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import hiredis
 
@@ -28,6 +30,12 @@ class RawSocket:
         self._view = memoryview(self._buffer)
         self._socket.sendall(b"SELECT %d\r\n" % db)
         assert self._socket.recv(64) == b"+OK\r\n"
+
+    @classmethod
+    def of(cls, url: str) -> RawSocket:
+        """Connect to a server on loopback by its URL."""
+        parts = urlsplit(url)
+        return cls(parts.port or 6379, int(parts.path.strip("/") or 0))
 
     def get(self, packed: bytes) -> memoryview | bytearray:
         """Send a packed GET and give the value's bytes, valid until the next call."""
@@ -56,8 +64,12 @@ class RawSocket:
         self._socket.sendall(packed)
         reader = hiredis.Reader()
         while (reply := reader.gets()) is False:
-            reader.feed(self._buffer, 0, self._socket.recv_into(self._buffer))  # type: ignore[arg-type]  # any buffer
+            self.hear(reader)
         return reply
+
+    def hear(self, reader: hiredis.Reader) -> None:
+        """Wait for more bytes from the server and give them to `reader`."""
+        reader.feed(self._buffer, 0, self._socket.recv_into(self._buffer))  # type: ignore[arg-type]  # any buffer
 
     def _rest(self, start: int, size: int, filled: int) -> bytearray:
         value = bytearray(size + 2)
@@ -72,6 +84,38 @@ class RawSocket:
     def close(self) -> None:
         """Close the connection."""
         self._socket.close()
+
+
+class RawInbox:
+    """One connection and one thread that listens for all waits of a process, so that a wait costs neither of its own."""
+
+    def __init__(self, url: str, channel: str) -> None:
+        self._socket = RawSocket.of(url)
+        self._socket.ask(pack(b"SUBSCRIBE", (channel.encode(),)))
+        # A lock that is let go wakes sooner than an Event, which is one with a list.
+        self._locks: dict[bytes, threading.Lock] = {}
+        self._values: dict[bytes, bytes] = {}
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def expect(self, name: bytes) -> None:
+        """Say that somebody is going to wait for `name`."""
+        lock = self._locks[name] = threading.Lock()
+        lock.acquire()
+
+    def wait(self, name: bytes) -> bytes:
+        """Wait until a message for `name` has come, and give its value."""
+        self._locks[name].acquire()
+        del self._locks[name]
+        return self._values.pop(name)
+
+    def _listen(self) -> None:
+        reader = hiredis.Reader()
+        while True:
+            self._socket.hear(reader)
+            while (message := reader.gets()) is not False:
+                name, _, value = message[2].partition(b" ")
+                self._values[name] = value
+                self._locks[name].release()
 
 
 class RawProtocol(asyncio.Protocol):
@@ -110,6 +154,6 @@ class RawProtocol(asyncio.Protocol):
 
 
 def pack(command: bytes, keys: Sequence[bytes]) -> bytes:
-    """Write a command with its keys as RESP."""
+    """Write a command with its keys, or its arguments, as RESP."""
     words = (command, *keys)
     return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)

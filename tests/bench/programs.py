@@ -19,6 +19,7 @@ from typing import Any
 
 import psutil
 
+from tests.bench.floor import RawInbox, pack
 from tests.nodes.waiting import wait_until
 
 Told = dict[str, Any]
@@ -58,25 +59,26 @@ def _timed(send: Callable[[int], Any], get: Callable[[Any], float], number: int)
 
 
 class _Floor:
-    """The caller's side of `bare`: look, elect, send, and wait to be told."""
+    """The caller's side of `bare`: look, elect, send, and wait to be told by the thread that hears for all."""
 
     def __init__(self) -> None:
-        from tests.bench.app import bare, store
+        from tests.bench.app import FENCED, bare, raw
 
-        self._task, self._store = bare, store
+        self._task, self._raw = bare, raw()
+        self._raw.ask(pack(b"SCRIPT", (b"LOAD", FENCED)))
         self._channel = f"bare-{random.getrandbits(64):x}"
-        self._inbox: Any = store.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]  # redis-py
-        self._inbox.subscribe(self._channel)
+        self._inbox = RawInbox(os.environ["BENCH_CACHE"], self._channel)
 
-    def send(self, number: int) -> None:
-        assert self._store.get(f"bare:{number}") is None
-        assert self._store.set(f"bare:{number}:led", 1, nx=True, ex=60)
+    def send(self, number: int) -> bytes:
+        name = b"%d" % number
+        assert self._raw.ask(pack(b"GET", (b"bare:" + name,))) is None
+        assert self._raw.ask(pack(b"SET", (b"bare:%b:led" % name, b"1", b"NX", b"EX", b"60"))) == b"OK"
+        self._inbox.expect(name)
         self._task.apply_async((number, self._channel))
+        return name
 
-    def get(self, sent: None) -> float:
-        while (message := self._inbox.get_message(timeout=60)) is None:
-            pass
-        return float(message["data"])
+    def get(self, sent: bytes) -> float:
+        return float(self._inbox.wait(sent))
 
 
 def herd(name: str, thread_count: int) -> Told:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import redis
 
 import taskcache
 from taskcache import Cache
@@ -69,6 +70,17 @@ def test_ping_of_nobody_names_the_cure(capsys: pytest.CaptureFixture[str]) -> No
     assert 1 == told.count("\n")
 
 
+def test_ping_of_no_database_names_the_cure(redis_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A server that is there and has no such database, too; calls are computed without the cache meanwhile."""
+    url = redis_url.rpartition("/")[0] + "/999"
+    assert 1 == main(["ping", "--url", url])
+    told = capsys.readouterr().err
+
+    assert told.startswith(f"taskcache ping: {url} has no such database")
+    assert 1 == told.count("\n")
+    assert 7 == Cache(url, name="nowhere").cached(name="seven")(lambda: 7)()
+
+
 @pytest.mark.keeps_forever
 def test_show_tells_of_a_plain_value_and_hides_it(
     redis_url: str, cache_name: str, capsys: pytest.CaptureFixture[str]
@@ -77,12 +89,14 @@ def test_show_tells_of_a_plain_value_and_hides_it(
     with Cache(redis_url, cache_name) as cache:
         cache.set("foo", "a secret word", 60)
         cache.incr("count")
+        redis.Redis.from_url(redis_url).set(cache.make_key("other"), "not ours", ex=60)
     where = ["--url", redis_url, "--name", cache_name]
-    assert [0, 0] == [main(["show", "foo", *where]), main(["show", "count", *where])]
+    assert [0, 0, 0] == [main(["show", key, *where]) for key in ("foo", "count", "other")]
     told = capsys.readouterr().out
 
     assert re.search(r"entry +a plain value; \d+ bytes; expires in (60\.0|5\d\.\d) s\n", told)
     assert re.search(r"entry +a counter or a whole number; never expires\n", told)
+    assert "8 bytes that read as a miss" in told
     assert "a secret word" not in told
     assert 0 == main(["show", "foo", "--value", *where])
     assert "value      'a secret word'\n" in capsys.readouterr().out
@@ -119,3 +133,16 @@ def test_show_of_nothing_is_status_1(redis_url: str, cache_name: str, capsys: py
     """So that a script can ask."""
     assert 1 == main(["show", "nothing", "--url", redis_url, "--name", cache_name])
     assert "entry      none\nflight     none\n" in capsys.readouterr().out
+
+
+def test_show_tells_of_an_entry_that_belongs_to_another_key(
+    redis_url: str, cache_name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody has copied its bytes to where its label ends in the middle of a sign."""
+    with Cache(redis_url, cache_name) as cache, redis.Redis.from_url(redis_url) as client:
+        price = cache.cached(name="shop.price", timeout=60)(lambda: 1)
+        price()
+        client.copy(cache.make_key(price.key_for()), cache.make_key("shop.pricü"))
+    assert 0 == main(["show", "shop.pricü", "--url", redis_url, "--name", cache_name])
+
+    assert re.search(r"entry +a value of another key, which reads as a miss; \d+ bytes", capsys.readouterr().out)

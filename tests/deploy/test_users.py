@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import redis
@@ -101,6 +102,17 @@ def test_a_server_without_any_user_does_not_start() -> None:
 
     assert (64, "") == (done.returncode, done.stdout)
     assert "set TASKCACHE_PASSWORD" in done.stderr
+
+
+def test_a_user_whose_name_the_shell_reads_otherwise_is_refused(tmp_path: Path) -> None:
+    """Of `shop-eu` it would read SHOP, and take the rest of the name for a password that everybody knows."""
+    users = tmp_path / "users.acl"
+    users.write_text("user shop-eu ~shop:* +get\n")
+    environment = {"PATH": "/usr/bin:/bin", "VALKEY_SERVER": "cat", "USERS_FILE": str(users)}
+    done = run("sh", DEPLOY / "valkey-start.sh", env=environment)
+
+    assert (64, "") == (done.returncode, done.stdout)
+    assert "letters, digits and _" in done.stderr
 
 
 def test_no_password_stands_in_what_the_server_gets() -> None:

@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 import pytest
 
 from taskcache import errors
-from taskcache.options import AsyncOptions, CachedOptions, Options
-from taskcache.protocol.entry import COMPANIONS, EntryKey
+from taskcache.options import PER_CALL, AsyncOptions, CachedOptions, Options
+from taskcache.protocol.entry import EntryKey
 from taskcache.protocol.stamps import function_stamp, tag_stamp
 from taskcache.settings import Environment, Settings
 from tests.docs.pages import DOCS, ROOT, pages
@@ -74,6 +74,11 @@ def test_the_tables_of_cache_async_have_its_options() -> None:
     assert set(own) == more & set(Options.__struct_fields__)
 
 
+def test_the_table_of_with_options_has_what_it_takes() -> None:
+    """The guide of `cache_async` lists what may be said for some calls."""
+    assert sorted(PER_CALL) == sorted(names_in_table(DOCS / "cache-async.md", "for some calls"))
+
+
 def test_the_table_of_variables_is_complete() -> None:
     """The page of plain keys lists each environment variable that is read."""
     read = {
@@ -99,10 +104,9 @@ def test_the_table_of_redis_keys_is_complete() -> None:
     """How-it-works lists every kind of key: an entry's companions, and both kinds of stamp."""
     page = (DOCS / "how-it-works.md").read_text(encoding="utf-8")
     place = EntryKey.of(b"K")
-    kinds = [place.flight, place.retired("T"), place.outcome("T")]
+    kinds = list(place.around("T"))
     kinds += [function_stamp("cache", "shop.render"), tag_stamp("cache", "article:7")]
 
-    assert len(COMPANIONS) == 3
     assert [] == [kind for kind in kinds if f"| `{kind.decode()}` |" not in page]
 
 

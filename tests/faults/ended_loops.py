@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from taskcache import Cache
-from taskcache.drivers.asyncio import Link
+from taskcache.drivers.link import Link
 from tests.nodes.waiting import wait_until
 
 

@@ -8,14 +8,17 @@ from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 from pytest_celery import CeleryTestSetup
 
-from taskcache import DispatchFailed, NotReady
+from taskcache import ComputationLost, DispatchFailed, NotReady, Revoked, TimeLimitExceeded
 from tests.conftest import CACHE_DB
 from tests.nodes.server import ValkeyNode
 
 LEDGER_DB = 5
 LONG_S = 40
+# Sooner than a lease of 30 s is over.
+SOON_S = 15
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -38,9 +41,12 @@ def default_worker_tasks(default_worker_tasks: set[ModuleType], setup_module: Mo
 @pytest.fixture
 def setup_tasks(setup_module: ModuleType, celery_setup: CeleryTestSetup, redis_url: str) -> Iterator[ModuleType]:
     """The same, sent with the app of `celery_setup`."""
-    setup_module.cache.app = celery_setup.app
+    caches = (setup_module.cache, setup_module.patient)
+    for cache in caches:
+        cache.app = celery_setup.app
     yield setup_module
-    setup_module.cache.app = None
+    for cache in caches:
+        cache.app = None
 
 
 @pytest.fixture
@@ -82,6 +88,86 @@ def test_a_frozen_worker_may_come_back(celery_setup: CeleryTestSetup, setup_task
 
     assert result(timeout=LONG_S) in (f"{name} 1", f"{name} 2")
     assert setup_tasks.ledger.runs(name) <= 2
+
+
+def kill_child(celery_setup: CeleryTestSetup, setup_tasks: ModuleType, name: str) -> None:
+    """SIGKILL the process that runs a body, as the kernel does when memory is short."""
+    setup_tasks.ledger.wait_runs(name)
+    (pid,) = setup_tasks.ledger.pids(name)
+    code, said = celery_setup.worker.container.exec_run(f"python -c 'import os; os.kill({pid}, 9)'")
+    assert code == 0, said
+
+
+def test_a_killed_child_is_told(celery_setup: CeleryTestSetup, setup_tasks: ModuleType, name: str) -> None:
+    """Its main process tells those who wait: nobody waits for the lease, of 30 s."""
+    result = setup_tasks.setup_long_held(name)
+    kill_child(celery_setup, setup_tasks, name)
+
+    with pytest.raises(ComputationLost, match="SIGKILL"):
+        result(timeout=SOON_S)
+
+
+def test_a_killed_child_is_replaced(celery_setup: CeleryTestSetup, setup_tasks: ModuleType, name: str) -> None:
+    """Where Celery delivers the message again, the flight waits for it."""
+    result = setup_tasks.setup_redelivered(name)
+    kill_child(celery_setup, setup_tasks, name)
+    setup_tasks.ledger.open(name)
+
+    assert f"{name} 2" == result(timeout=SOON_S)
+
+
+@pytest.mark.parametrize(
+    ("function", "error"),
+    [
+        ("setup_limited", TimeLimitExceeded),
+        ("setup_softly_limited", SoftTimeLimitExceeded),
+        ("setup_rejected", ComputationLost),
+        ("setup_ignored", ComputationLost),
+    ],
+)
+def test_an_end_of_celerys_own_is_told(
+    setup_tasks: ModuleType, name: str, function: str, error: type[Exception]
+) -> None:
+    """Time limits, Reject and Ignore: the reason, within seconds, after one run."""
+    result = getattr(setup_tasks, function)(name)
+    setup_tasks.ledger.wait_runs(name)
+    if error is ComputationLost:
+        setup_tasks.ledger.open(name)
+
+    with pytest.raises(error):
+        result(timeout=SOON_S)
+    assert 1 == setup_tasks.ledger.runs(name)
+
+
+def test_a_revoked_run_is_told(celery_setup: CeleryTestSetup, setup_tasks: ModuleType, name: str) -> None:
+    """`app.control.revoke(id, terminate=True)`, with the id of the task."""
+    result = setup_tasks.setup_long_held(name)
+    setup_tasks.ledger.wait_runs(name)
+    celery_setup.app.control.revoke(result.task_id, terminate=True)
+
+    with pytest.raises(Revoked):
+        result(timeout=SOON_S)
+
+
+def test_a_worker_that_is_stopped_ends_what_it_computes(
+    celery_setup: CeleryTestSetup, setup_tasks: ModuleType, name: str
+) -> None:
+    """A deploy: SIGTERM to the main process, and the body is finished and published."""
+    result = setup_tasks.setup_long_held(name)
+    setup_tasks.ledger.wait_runs(name)
+    celery_setup.worker.kill("SIGTERM")
+    setup_tasks.ledger.open(name)
+
+    assert f"{name} 1" == result(timeout=SOON_S)
+
+
+def test_a_call_inside_of_a_call_ends(setup_tasks: ModuleType, name: str) -> None:
+    """Both are computed, once each, and both are stored."""
+    result = setup_tasks.setup_nested(name)
+    setup_tasks.ledger.open(name)
+
+    assert f"{name} 1" == result(timeout=SOON_S)
+    assert "hit" == setup_tasks.setup_held(name).source
 
 
 def test_a_broker_restarts_under_a_running_body(

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 import redis
 
+from taskcache import Cache
 from taskcache.drivers import line
-from taskcache.drivers.asyncio import AsyncServer, Link
+from taskcache.drivers.asyncio import AsyncServer
+from taskcache.drivers.link import Link
 from taskcache.drivers.topology import Server
 from taskcache.drivers.twin import async_client
 from taskcache.errors import NoServer
@@ -107,6 +109,33 @@ def test_a_long_answer_may_take_its_time(
 
     assert value == found
     assert took > 1.5
+
+
+def test_a_silence_is_waited_out_once(
+    monkeypatch: pytest.MonkeyPatch, proxy: FaultProxy, redis_url: str, cache_name: str
+) -> None:
+    """It is counted from the last word of the server, whenever its timer began, and not begun anew on another line."""
+    monkeypatch.setattr(line, "REPLY_TIMEOUT_S", 2.0)
+    cache = Cache(proxy.url(redis_url), name=cache_name, default_timeout=60)
+
+    @cache.cached(name="price", version=1)
+    async def price(number: int) -> int:
+        return number
+
+    async def ask() -> float:
+        began = time.monotonic()
+        while time.monotonic() - began < 1.0:
+            await price(7)
+        proxy.blackhole = True
+        began = time.monotonic()
+        assert 7 == await price(7)
+        return time.monotonic() - began
+
+    took = asyncio.run(ask())
+    proxy.blackhole = False
+    cache.close()
+
+    assert 1.9 < took < 3.0
 
 
 def test_a_twin_of_a_cluster_knows_every_node_of_it(cluster: ClusterNodes) -> None:

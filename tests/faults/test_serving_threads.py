@@ -7,12 +7,13 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import redis
 
-from taskcache import Cache
+from taskcache import Cache, DispatchFailed
+from taskcache.calls.calling import InlineLauncher
 from taskcache.calls.invocation import Invocation
 from taskcache.drivers import keeper as keeping
 from taskcache.drivers import threads
@@ -23,7 +24,7 @@ from taskcache.drivers.renewer import Lease, Renewer
 from taskcache.drivers.topology import Server
 from taskcache.protocol.entry import EntryKey
 from taskcache.protocol.flight import Ending, Landing
-from taskcache.protocol.steps import Call, Inquire, Steps, Wait
+from taskcache.protocol.steps import Call, Inquire, Launch, Steps, Wait
 from taskcache.protocol.watch import Sighting
 from tests.nodes.proxy import FaultProxy
 from tests.nodes.server import ValkeyNode
@@ -52,6 +53,13 @@ class Backend:
         raise AssertionError(f"nobody asks it for {name}")
 
 
+class Unsent:
+    """A launcher whose broker is away."""
+
+    def launch_beside(self, token: str) -> None:
+        raise DispatchFailed("the broker is away")
+
+
 def asking(call: Call) -> Pending:
     """A call that waits for a flight, and then asks the server something."""
 
@@ -78,23 +86,28 @@ def fly(client: redis.Redis, key: EntryKey) -> None:
     client.pexpire(key.flight, 60_000)
 
 
+Refuse = Callable[[object], None]
+
 # -- threads that cannot be started, and those that nobody needs any more
 
 
 @pytest.fixture
-def once_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next thread cannot be started, and the one after it can."""
-    start, refusals = threads.start, ["can't start new thread"]
+def refuse_once(monkeypatch: pytest.MonkeyPatch) -> Refuse:
+    """`refuse_once(owner)`: the next thread for a method of `owner` cannot be started, and the one after it can."""
+    start, owners = threads.start, list[object]()
 
     def refuses(target: Callable[[], None], name: str) -> None:
-        if refusals:
-            raise RuntimeError(refusals.pop())
+        # Nobody else's: a cache of another test may start a thread meanwhile.
+        if any(getattr(target, "__self__", None) is owner for owner in owners):
+            owners.clear()
+            raise RuntimeError("can't start new thread")
         start(target, name)
 
     monkeypatch.setattr(threads, "start", refuses)
+    return owners.append
 
 
-def test_a_renewer_that_could_not_start_starts_with_the_next_lease(once_refused: None, redis_url: str) -> None:
+def test_a_renewer_that_could_not_start_starts_with_the_next_lease(refuse_once: Refuse, redis_url: str) -> None:
     """What was refused is not held, and no thread is taken to run that does not."""
     server = Server(redis_url)
     renewer = Renewer(lambda: server, 500)
@@ -104,6 +117,7 @@ def test_a_renewer_that_could_not_start_starts_with_the_next_lease(once_refused:
         asked.append("wanted")
         return False
 
+    refuse_once(renewer)
     lease = partial(Lease, EntryKey.of(b"some:key"), TOKEN, "me", is_wanted=is_wanted)
     with pytest.raises(RuntimeError):
         renewer.hold(lease())
@@ -113,12 +127,14 @@ def test_a_renewer_that_could_not_start_starts_with_the_next_lease(once_refused:
     server.close()
 
 
-def test_a_keeper_that_could_not_start_starts_with_the_next_wait(redis_url: str, cache_name: str, request: Any) -> None:
+def test_a_keeper_that_could_not_start_starts_with_the_next_wait(
+    redis_url: str, cache_name: str, refuse_once: Refuse
+) -> None:
     """The first caller hears of it, and the second one its value."""
     heard: list[Any] = []
     with Cache(redis_url, name=cache_name) as cache:
         cache.station.keeper.inbox()
-        request.getfixturevalue("once_refused")
+        refuse_once(cache.station.keeper)
         with pytest.raises(RuntimeError):
             follow(cache, None, heard.append)
         assert 0 == cache.station.waiting()
@@ -130,9 +146,10 @@ def test_a_keeper_that_could_not_start_starts_with_the_next_wait(redis_url: str,
     assert [None] == heard
 
 
-def test_a_dispatch_that_could_not_start_starts_with_the_next_order(once_refused: None) -> None:
+def test_a_dispatch_that_could_not_start_starts_with_the_next_order(refuse_once: Refuse) -> None:
     """What was refused is not carried out later either: whoever ordered it has gone another way."""
     dispatch, backend = Dispatch(), Backend(answers=True)
+    refuse_once(dispatch)
     answered: list[str] = []
     orders = [Order(backend, Inquire(token), lambda order, reply: answered.append(order.step.token)) for token in "12"]
     with pytest.raises(RuntimeError):
@@ -143,7 +160,24 @@ def test_a_dispatch_that_could_not_start_starts_with_the_next_order(once_refused
     assert ["2"] == answered
 
 
-def test_an_order_that_cannot_be_given_ends_one_wait(redis_url: str, cache_name: str, request: Any) -> None:
+def test_a_body_that_the_broker_does_not_take_holds_up_no_other_order() -> None:
+    """With `on_broker_error="inline"` it is computed beside: it may even wait for one whose turn comes later."""
+    second = threading.Event()
+
+    def claim(token: str) -> bool:
+        if token == "1":
+            return second.wait(60)
+        second.set()
+        return True
+
+    dispatch, launchers = Dispatch(), [InlineLauncher(cast(Any, Unsent()), claim) for _ in range(2)]
+    for launcher, token in zip(launchers, "12", strict=True):
+        dispatch.take(Order(launcher, Launch(token), lambda order, reply: None))
+
+    wait_until(lambda: all(launcher.has_computed for launcher in launchers), "both to be computed")
+
+
+def test_an_order_that_cannot_be_given_ends_one_wait(redis_url: str, cache_name: str, refuse_once: Refuse) -> None:
     """Another wait of the same turn goes on."""
     heard: list[Any] = []
     with Cache(redis_url, name=cache_name) as cache, redis.Redis.from_url(redis_url) as client:
@@ -151,7 +185,7 @@ def test_an_order_that_cannot_be_given_ends_one_wait(redis_url: str, cache_name:
         backend = Backend(answers=True)
         key = follow(cache, backend, heard.append)
         fly(client, key)
-        request.getfixturevalue("once_refused")
+        refuse_once(cache.station.keeper._dispatch)
         cache.station.keeper._hear(TOKEN, b"")
         wait_until(lambda: heard, "the end of the wait")
         other = asking(Call("GET", (key.entry,)))

@@ -52,6 +52,7 @@ class Flights:
             "linger_ms": LINGER_MS,
             "inline_bytes": 65_536,
             "inline": 0,
+            "again": 0,
             "held": 0,
             "sent": 0,
             "in_ms": 0,

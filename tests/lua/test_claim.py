@@ -143,3 +143,14 @@ def test_a_claim_without_its_stamps_begins_nothing(flights: Flights, written: An
     assert ["unstamped"] == flights.run("claim", owner="worker", stamps=b"", beside=("fn", "tag"))
     assert "queued" == flights.flight()["state"]
     assert "run" == flights.run("claim", owner="worker", stamps=S1 + S2)[0]
+
+
+def test_a_retry_begins_no_flight(flights: Flights) -> None:
+    """A failover lost what the first attempt claimed, and who forgot the key since left a flight alone that had not begun."""
+    flights.run("elect")
+    refused = flights.run("claim", owner="worker", again=1)
+    first = flights.run("claim", owner="worker")[0]
+    flights.run("release", owner="worker")
+
+    assert (["gone"], "run") == (refused, first)
+    assert ["run", S1.decode()] == flights.run("claim", owner="another", again=1, stamps=S2)[:2]

@@ -150,6 +150,20 @@ def test_a_kept_value_leaves_a_newer_flight_alone(flights: Flights) -> None:
 def test_a_large_value_does_not_travel_with_the_wake_up(flights: Flights, inbox: Any) -> None:
     """Size × waiters above the limit: the wake-up is only «look»."""
     flights.run("elect", owner="me", inbox="inbox-a")
-    flights.run("publish", owner="me", inline_bytes=100)
+    flights.run("publish", owner="me", inline_bytes=10)
 
     assert T1.encode() == inbox()
+
+
+@pytest.mark.parametrize(("waiters", "is_inline"), [(1, True), (2, True), (3, False)])
+def test_a_wake_up_carries_what_its_waiters_have_room_for(
+    flights: Flights, inbox: Any, waiters: int, is_inline: bool
+) -> None:
+    """The bound is for all inboxes together, and for nothing else that the flight holds."""
+    for number in range(waiters):
+        flights.run("elect", token=T2 if number else T1, inbox=f"inbox-{'abc'[number]}")
+    flights.run("claim", owner="me")
+    value = envelope(T1, b"v" * 500)
+    flights.run("publish", owner="me", envelope=value, inline_bytes=2 * len(value))
+
+    assert T1.encode() + (value if is_inline else b"") == inbox()

@@ -16,6 +16,7 @@ from tests.model.state import (
     Entry,
     Flight,
     Message,
+    Replica,
     State,
     Store,
     new_token,
@@ -100,10 +101,23 @@ def disaster_moves(world: World, state: State) -> Moves:
             yield "the stamp is evicted", True, spent._replace(store=store._replace(stamp=0))
     spent = world.spend(state, "lost_claim")
     flight = store.flight
-    if spent is not None and flight is not None and flight.phase == RUNNING:
+    if spent is not None and flight is not None and flight.phase != QUEUED:
         older = Flight(flight.token, QUEUED, NOBODY, UNBEGUN, flight.inboxes)
         yield "a failover loses the claim", True, spent._replace(store=store._replace(flight=older))
+    yield from _replica_moves(world, state)
     yield from _broker_moves(world, state)
+
+
+def _replica_moves(world: World, state: State) -> Moves:
+    """A failover forgets what was written after some moment. One that forgets an invalidation too is nobody's to cure."""
+    replica = state.replica
+    if replica is None:
+        spent = world.spend(state, "failover")
+        if spent is not None:
+            heard = Replica(state.store, state.invalidations)
+            yield "the replica hears of no more writes", True, spent._replace(replica=heard)
+    elif replica.invalidations == state.invalidations:
+        yield "the replica takes over", True, state._replace(store=replica.store, replica=None)
 
 
 def _broker_moves(world: World, state: State) -> Moves:

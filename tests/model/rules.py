@@ -11,7 +11,7 @@ class Rules:
     The protocol as it should be when every field is False; each field takes one rule away.
 
     The model must find a counterexample for each field, else it is blind there. H1 to H16 are the holes that
-    PROTOCOL.md names; H26 to H31 were found with this model (README.md has the traces).
+    PROTOCOL.md names; H26 to H32 were found with this model (README.md has the traces).
     """
 
     follow_any: bool = False  # H1: elect follows a flight whatever its stamps
@@ -36,6 +36,7 @@ class Rules:
     cancelled_ends: bool = False  # H29: a waiter that never left takes `cancelled` as its result
     leader_unnoted: bool = False  # H30: the leader of `cached` elects without its inbox
     spare_unrenewed: bool = False  # H31: the main process does not renew what its late child elects
+    retry_begins: bool = False  # H32: a retry begins a flight whose first claim was lost, with arguments from before
 
     @property
     def keeps_stamp(self) -> bool:

@@ -36,6 +36,16 @@ SMALL = (
     Run("1c1w revoke retry", 1, 1, {"revoke": 1, "retry": 1}),
     _run("2c2w forget missing", "forget", "missing"),
     _run("1c2w forget missing retry", "forget", "missing", "retry", callers=1),
+    _run("2c1w failover", "failover", workers=1),
+    _run("2c1w put failover", "put", "failover", workers=1),
+    Run("2c0w cached forget failover", 2, 0, {"forget": 1, "failover": 1}, computing=2),
+    Run(
+        "1c2w forget retry failover, arguments from before",
+        1,
+        2,
+        {"forget": 1, "retry": 1, "failover": 1},
+        retry_args=True,
+    ),
 )
 
 # The runs of PROTOCOL.md section 7 that are not among the small ones.
@@ -131,6 +141,35 @@ BEYOND = (
     Run("3c0w cached leave forget crash_caller", 3, 0, {"leave": 1, "forget": 1, "crash_caller": 1}, computing=3),
     Run("4c0w cached bump forget", 4, 0, {"bump": 1, "forget": 1}, computing=4),
     Run("2c2w cached and queued, bump crash_caller", 2, 2, {"bump": 1, "crash_caller": 1}, computing=1),
+    Run(
+        "2c2w forget retry lost_claim, arguments from before",
+        budget={"forget": 1, "retry": 1, "lost_claim": 1},
+        retry_args=True,
+    ),
+    Run(
+        "2c2w bump retry lost_claim, arguments from before",
+        budget={"bump": 1, "retry": 1, "lost_claim": 1},
+        retry_args=True,
+    ),
+    Run(
+        "1c2w forget retry lost_claim, arguments from before",
+        1,
+        2,
+        {"forget": 1, "retry": 1, "lost_claim": 1},
+        retry_args=True,
+    ),
+    # A failover to a replica that hears of no more writes from any moment on.
+    _run("1c1w failover", "failover", callers=1, workers=1),
+    _run("2c2w failover", "failover"),
+    _run("2c1w forget failover", "forget", "failover", workers=1),
+    _run("2c1w bump failover", "bump", "failover", workers=1),
+    _run("2c1w leave failover", "leave", "failover", workers=1),
+    _run("1c2w retry failover", "retry", "failover", callers=1),
+    _run("2c1w crash_worker failover", "crash_worker", "failover", workers=1),
+    _run("2c1w crash_caller failover", "crash_caller", "failover", workers=1),
+    _run("1c2w lose_message failover", "lose_message", "failover", callers=1),
+    Run("2c1w failover ttl", workers=1, budget={"failover": 1}, lifetimes=LIFETIMES),
+    Run("2c1w failover, main apart", workers=1, budget={"failover": 1}, apart=True),
     # A message that is said to be missing: delivered twice while its flight is queued, running, retrying, or over.
     Run("2c2w forget missing2", budget={"forget": 1, "missing": 2}),
     _run("2c2w bump missing", "bump", "missing"),
@@ -168,6 +207,11 @@ class Hole:
 
 def _hole(name: str, breaks: str, rules: Rules, *kinds: str, callers: int = 2, workers: int = 1) -> Hole:
     return Hole(Run(name, callers, workers, dict.fromkeys(kinds, 1), rules=rules), breaks)
+
+
+def _retry_hole(name: str, rules: Rules, loss: str) -> Hole:
+    """Of a retry whose arguments hold work from before an invalidation, and whose flight is lost in one way or another."""
+    return Hole(Run(name, 1, 1, {"forget": 1, "retry": 1, loss: 1}, retry_args=True, rules=rules), "I4/I5")
 
 
 HOLES = (
@@ -219,17 +263,8 @@ HOLES = (
         ),
         "I2",
     ),
-    Hole(
-        Run(
-            "H27 a retry elects itself",
-            1,
-            1,
-            {"forget": 1, "retry": 1, "pause": 1},
-            retry_args=True,
-            rules=Rules(retry_elects=True),
-        ),
-        "I4/I5",
-    ),
+    _retry_hole("H27 a retry elects itself", Rules(retry_elects=True), "pause"),
+    _retry_hole("H32 a retry begins a flight", Rules(retry_begins=True), "lost_claim"),
     # Not curable here, and kept so that nobody forgets it: a zombie whose claim a failover lost.
     _hole("known: claim lost, forget, flight lost", "I1", Rules(), "forget", "lost_claim", "pause", workers=2),
     _hole("H28 a revoked retry", "I3", Rules(retrying_unfailable=True), "revoke", "retry", callers=1),

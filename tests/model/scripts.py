@@ -58,13 +58,15 @@ def elect(
     return "lead", token, store._replace(flight=mine)
 
 
-def claim(store: Store, *, token: int, owner: int, stamp: int) -> tuple[str, Store]:
+def claim(store: Store, rules: Rules, *, token: int, owner: int, stamp: int, again: bool) -> tuple[str, Store]:
     """Reply run, ended, superseded, gone or taken."""
     if outcome_of(store, token) is not None:
         return "ended", store
     flight, live = find(store, token)
     if flight is None:
         return ("gone" if store.flight is None else "superseded"), store
+    if again and flight.stamp == UNBEGUN and not rules.retry_begins:
+        return "gone", store
     if flight.phase == RUNNING and flight.owner != owner:
         return "taken", store
     begun = stamp if flight.stamp == UNBEGUN else flight.stamp

@@ -135,6 +135,13 @@ class Main(NamedTuple):
     child: str = ALIVE
 
 
+class Replica(NamedTuple):
+    """What a replica holds that hears of no more writes, and how many invalidations it has heard of."""
+
+    store: Store
+    invalidations: int
+
+
 class State(NamedTuple):
     """One moment of the world."""
 
@@ -146,6 +153,7 @@ class State(NamedTuple):
     revoked: tuple[int, ...]
     invalidations: int
     budget: tuple[int, ...]
+    replica: Replica | None = None
 
 
 class Violation(Exception):
@@ -220,6 +228,10 @@ def without_message(state: State, message: Message) -> State:
     return state._replace(messages=tuple(messages))
 
 
+def _stores(state: State) -> tuple[Store, ...]:
+    return (state.store,) if state.replica is None else (state.store, state.replica.store)
+
+
 def _smallest_unused(used: set[int]) -> int:
     name = 1
     while name in used:
@@ -229,16 +241,16 @@ def _smallest_unused(used: set[int]) -> int:
 
 def new_token(state: State) -> int:
     """Give a token nobody refers to."""
-    store = state.store
     used = {message.token for message in state.messages}
-    used.update(flight.token for flight in store.retired)
-    used.update(outcome.token for outcome in store.outcomes)
     used.update(main.token for main in state.mains)
     used.update(state.revoked)
-    if store.entry is not None:
-        used.add(store.entry.token)
-    if store.flight is not None:
-        used.add(store.flight.token)
+    for store in _stores(state):
+        used.update(flight.token for flight in store.retired)
+        used.update(outcome.token for outcome in store.outcomes)
+        if store.entry is not None:
+            used.add(store.entry.token)
+        if store.flight is not None:
+            used.add(store.flight.token)
     for caller in state.callers:
         used.update((caller.token, caller.outdated, caller.seen))
         if caller.entry is not None:
@@ -250,13 +262,14 @@ def new_token(state: State) -> int:
 
 def new_stamp(state: State) -> int:
     """Give a stamp nobody refers to."""
-    store = state.store
-    used = {store.stamp}
-    used.update(flight.stamp for flight in store.retired)
-    if store.entry is not None:
-        used.add(store.entry.stamp)
-    if store.flight is not None:
-        used.add(store.flight.stamp)
+    used: set[int] = set()
+    for store in _stores(state):
+        used.add(store.stamp)
+        used.update(flight.stamp for flight in store.retired)
+        if store.entry is not None:
+            used.add(store.entry.stamp)
+        if store.flight is not None:
+            used.add(store.flight.stamp)
     for caller in state.callers:
         used.add(caller.stamp)
         if caller.entry is not None:
@@ -267,10 +280,11 @@ def new_stamp(state: State) -> int:
 
 def new_owner(state: State) -> int:
     """Give an owner nonce nobody refers to."""
-    store = state.store
-    used = {flight.owner for flight in store.retired}
-    if store.flight is not None:
-        used.add(store.flight.owner)
+    used: set[int] = set()
+    for store in _stores(state):
+        used.update(flight.owner for flight in store.retired)
+        if store.flight is not None:
+            used.add(store.flight.owner)
     used.update(caller.owner for caller in state.callers)
     used.update(worker.owner for worker in state.workers)
     used.update(main.owner for main in state.mains)
@@ -286,9 +300,10 @@ def forget_unasked(state: State) -> State:
     asked.update(worker.token for worker in state.workers)
     asked.update(worker.spare for worker in state.workers)
     asked.update(main.token for main in state.mains)
-    asked.update(flight.token for flight in state.store.retired)
-    if state.store.flight is not None:
-        asked.add(state.store.flight.token)
+    for store in _stores(state):
+        asked.update(flight.token for flight in store.retired)
+        if store.flight is not None:
+            asked.add(store.flight.token)
     outcomes = tuple(outcome for outcome in state.store.outcomes if outcome.token in asked)
     revoked = tuple(token for token in state.revoked if token in asked)
     if len(outcomes) == len(state.store.outcomes) and len(revoked) == len(state.revoked):

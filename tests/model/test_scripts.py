@@ -59,7 +59,14 @@ class Server:
             "own_outcome": KEY.outcome(_token(token)),
         }
         given: dict[str, object] = {"token": _token(token), "lease_ms": LEASE_MS, "queued_ms": LEASE_MS}
-        given |= {"resend_ms": 5_000, "linger_ms": LINGER_MS, "inline_bytes": 65_536, "inline": 0, "progress": ""}
+        given |= {
+            "resend_ms": 5_000,
+            "linger_ms": LINGER_MS,
+            "inline_bytes": 65_536,
+            "inline": 0,
+            "again": 0,
+            "progress": "",
+        }
         given |= {name: _spell(name, value) for name, value in args.items()}
         names = [keys[key] for key in script.keys]
         reply: Any = self.client.eval(
@@ -133,9 +140,9 @@ class Walk:
         ]
 
     def _claim(self, token: int) -> tuple[str, bytes]:
-        owner, stamp = self.any.choice(OWNERS), self.any.choice(STAMPS)
-        word, self.store = scripts.claim(self.store, token=token, owner=owner, stamp=stamp)
-        return word, self.server.run("claim", token, owner=owner, stamps=stamp)[0]
+        owner, stamp, again = self.any.choice(OWNERS), self.any.choice(STAMPS), self.any.choice((False, True))
+        word, self.store = scripts.claim(self.store, LUA, token=token, owner=owner, stamp=stamp, again=again)
+        return word, self.server.run("claim", token, owner=owner, stamps=stamp, again=int(again))[0]
 
     def _renew(self, token: int) -> tuple[str, bytes]:
         owner, held = self.any.choice(OWNERS), self.any.choice((False, True))

@@ -126,7 +126,8 @@ def _ensure(world: World, state: State, place: int, worker: Worker) -> Moves:
 def _claim(world: World, state: State, place: int, worker: Worker) -> Moves:
     token = worker.token
     owner = worker.owner or new_owner(state)
-    reply, store = scripts.claim(state.store, token=token, owner=owner, stamp=worker.stamp)
+    is_retry = worker.born != FRESH
+    reply, store = scripts.claim(state.store, world.rules, token=token, owner=owner, stamp=worker.stamp, again=is_retry)
     label = f"the worker of T{token} claims: {reply}"
     after = state._replace(store=store)
     if reply == "run":

@@ -32,7 +32,7 @@ Moves: TypeAlias = Iterator[Move]
 # What users do on purpose costs no fault: a run may have all of these beside its disasters.
 CHOICES = frozenset(("bump", "forget", "put", "leave"))
 # Faults that can take a flight from somebody who holds it.
-LOSSES = frozenset(("pause", "empty", "empty_slot", "evict", "lost_claim"))
+LOSSES = frozenset(("pause", "empty", "empty_slot", "evict", "lost_claim", "failover"))
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,8 @@ class World:
         self.loses = any(kind in LOSSES for kind in run.budget)
         # A failover that loses the claim gives two runs of one token; so does a repeated elect when the flight was lost
         # in between. They have two owners, so that one value is refused: what is checked there is that it is.
-        self.may_run_twice = "lost_claim" in run.budget or (self.loses and "lost_reply" in run.budget)
+        fails_over = "lost_claim" in run.budget or "failover" in run.budget
+        self.may_run_twice = fails_over or (self.loses and "lost_reply" in run.budget)
 
     def initial(self) -> State:
         """Give the state in which nothing has happened."""
@@ -150,6 +151,8 @@ class World:
         flight = state.store.flight
         if flight is None or flight.stamp != state.store.stamp or not flight.stamp:
             return
+        if "failover" in self.run.budget:
+            return  # Who has read stamps that were forgotten displaces needlessly, which costs one run.
         if not find(store, flight.token)[1]:
             raise Violation(f"I2b: {who} displaces T{flight.token} although its stamp {flight.stamp} is current")
 

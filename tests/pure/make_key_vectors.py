@@ -19,6 +19,7 @@ import pathlib
 import sys
 import types
 import uuid
+import zoneinfo
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -73,8 +74,10 @@ class Keyed:
 
 
 # The same names wherever the script runs: as a program, as a module, from any folder.
+sys.modules["vectors"] = types.ModuleType("vectors")
 for _cls in (Colour, Level, Right, Point, Pair, Keyed):
     _cls.__module__ = "vectors"
+    setattr(sys.modules["vectors"], _cls.__name__, _cls)
 
 NAMES: dict[str, Any] = {
     **{cls.__name__: cls for cls in (Colour, Level, Right, Point, Pair, Keyed)},
@@ -82,6 +85,7 @@ NAMES: dict[str, Any] = {
     "Decimal": decimal.Decimal,
     "UUID": uuid.UUID,
     "dt": dt,
+    "zoneinfo": zoneinfo,
     "pathlib": pathlib,
     "nan": float("nan"),
     "inf": float("inf"),
@@ -134,6 +138,10 @@ frozenset({1, 2, 3})
 {'b': 1, 'a': 2}
 {1: 'int', '1': 'str', (1,): 'tuple', None: 'none'}
 dt.date(2024, 2, 29)
+utc
+plus2
+dt.timezone(dt.timedelta(hours=2), 'A')
+zoneinfo.ZoneInfo('Europe/Berlin')
 dt.time(1, 2, 3)
 dt.time(1, 2, 3, 4, fold=1)
 dt.time(1, 2, tzinfo=plus2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import struct
@@ -258,3 +259,28 @@ def test_explain_says_what_every_argument_contributes() -> None:
     assert "tuple as tuple0:" == explained["d"]
     assert explained["e"].startswith("uncacheable: `e` is of type object")
     assert explained["f"].endswith("… (507 characters)")
+
+
+def test_a_wrapper_with_parameters_of_its_own_is_keyed_by_them() -> None:
+    """Its default is what the function gets; where it passes on what it is given, the function's own count."""
+
+    def price(item: int, currency: str = "EUR") -> str:
+        return currency
+
+    @functools.wraps(price)
+    def in_dollars(item: int, currency: str = "USD") -> str:
+        return price(item, currency)
+
+    @functools.wraps(price)
+    def scaled(*args: Any, scale: int = 1, **kwargs: Any) -> str:
+        return price(*args, **kwargs) * scale
+
+    @functools.wraps(price)
+    def logged(item: int, *args: Any, **kwargs: Any) -> str:
+        return price(item, *args, **kwargs)
+
+    own, more, same = compile_binding(in_dollars), compile_binding(scaled), compile_binding(logged)
+
+    assert own.digest(3) == own.digest(3, "USD") != own.digest(3, "EUR")
+    assert more.digest(3, scale=1) == more.digest(3) != more.digest(3, scale=2)
+    assert same.digest(3) == same.digest(3, "EUR") == same.digest(currency="EUR", item=3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import datetime as dt
 import decimal
+import enum
 import math
 import os
 import pathlib
@@ -136,6 +137,22 @@ def test_the_decimal_context_does_not_count() -> None:
         assert expected == encode(number)
 
 
+def test_a_member_that_was_made_for_what_is_missing_is_refused() -> None:
+    """All of them have one name, which says nothing of their values."""
+
+    class Shade(enum.Enum):
+        RED = 1
+
+        @classmethod
+        def _missing_(cls, value: object) -> Shade:
+            made = object.__new__(cls)
+            made._name_, made._value_ = "UNKNOWN", value
+            return made
+
+    with pytest.raises(UncacheableArgument, match="_missing_"):
+        encode(Shade(7))
+
+
 def test_an_alias_of_an_enum_member_is_the_member() -> None:
     """Two names of one member are one."""
     assert encode(Colour.RED) == encode(Colour.ALSO_RED)
@@ -227,7 +244,6 @@ def make_local_class() -> type:
         lambda: None,
         iter(()),
         memoryview(b"a"),
-        dt.timezone.utc,
         dt.time(1, tzinfo=cast("dt.tzinfo", type("Wavering", (dt.tzinfo,), {"utcoffset": lambda *_: None})())),
         list[int],
         sys,

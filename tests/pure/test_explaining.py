@@ -10,6 +10,7 @@ from redis.exceptions import (
     MovedError,
     RedisClusterException,
     RedisError,
+    ResponseError,
     TryAgainError,
 )
 
@@ -35,3 +36,11 @@ def test_a_slot_that_moves_for_long_is_no_server(error: RedisError) -> None:
 def test_a_cluster_that_is_down_cannot_be_reached(error: RedisError | RedisClusterException) -> None:
     """Its words are about the address, not about a moment."""
     assert "cannot be reached" in str(SERVER.explain(error))
+
+
+@pytest.mark.parametrize("reason", ["DB index is out of range", "SELECT is not allowed in cluster mode"])
+def test_a_database_that_is_not_there_is_no_server(reason: str) -> None:
+    """Connecting ends with it: there is nobody to speak to at this address, and its number is what is wrong."""
+    explained = SERVER.explain(ResponseError(reason))
+
+    assert (NoServer, True) == (type(explained), "correct the number" in str(explained))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import sys
+import types
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +17,8 @@ from taskcache.errors import UncacheableArgument, UsageError
 from taskcache.keys import Reference, identify
 from taskcache.keys import identity as identity_module
 from taskcache.keys.encoding import encode
-from taskcache.keys.identity import load, reference, type_name
+from taskcache.keys.identity import load, reference
+from taskcache.keys.naming import type_name
 
 
 @pytest.fixture(autouse=True)
@@ -293,3 +297,31 @@ def test_identify_checks_what_it_gets(cls: Any, key: Any, load: Any) -> None:
     """A wrong argument is an error where it is written."""
     with pytest.raises(UsageError):
         identify(cls, key=key, load=load)
+
+
+@pytest.mark.parametrize("module", ["__main__", "__mp_main__"])
+def test_a_script_and_those_who_import_it_name_a_class_alike(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+    """In the process that runs it the module is `__main__`, in those that it spawns `__mp_main__`; workers import it."""
+    colour = type("Colour", (), {"__module__": module})
+    script = types.ModuleType("__main__")
+    monkeypatch.setitem(sys.modules, "__main__", script)
+
+    assert "__main__:Colour" == type_name(colour), "at a prompt, which has no file"
+    script.__file__ = "somewhere/shop_script.py"
+    assert "shop_script:Colour" == type_name(colour)
+    other = types.ModuleType("shop_script")
+    monkeypatch.setitem(sys.modules, "shop_script", other)
+    assert "__main__:Colour" == type_name(colour), "another module has the script's name"
+    other.__file__ = script.__file__
+    assert "shop_script:Colour" == type_name(colour), "the script has imported itself"
+
+
+def test_a_reloaded_class_is_loaded_by_its_newest_loader() -> None:
+    """A reload makes another class of the same name, and so does a notebook's cell that is run again."""
+    for said in ("old", "new"):
+        cls = type("Reloaded", (), {"__module__": __name__, "number": 1})
+        identify(cls, key=lambda each: each.number, load=functools.partial(tuple.__add__, (said,)))
+    made = reference(cls())
+
+    assert made is not None
+    assert ("new", 1) == load(Reference(made.type_name, (1,)))

@@ -12,7 +12,7 @@ from taskcache.drivers.renewer import Lease
 from taskcache.errors import NoServer
 from taskcache.protocol.flight import Errand, Landing, end, yield_back
 from taskcache.protocol.stamps import tag_stamp
-from tests.races.fibers import Actions, Body, Send
+from tests.races.fibers import Actions, Body, Nested, Send
 
 if TYPE_CHECKING:
     from tests.races.fleet import Fleet
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # A tag that bodies add while they run, to calls that did not name it.
 ADDED = "added"
 TTL_MS = {"lasting": 600_000, "short": 10_000, "zero": 0}
-# How often a publication that no server answers is tried again, as PUBLISH_PAUSES_S within the patience.
+# How often a publication that no server answers is tried again, as PAUSES_S within the patience.
 PATIENCE = 3
 
 
@@ -101,9 +101,13 @@ def _ran(fleet: Fleet, run: Run, errand: Errand) -> Generator[Any, Any, tuple[st
     error: Exception = ValueError(f"failed in run {run.number}")
     added: dict[str, bytes] = {}
     try:
-        while (how := (yield Body(run.number))) == "adds a tag":
-            added[ADDED] = yield from fresh_stamp(tag_stamp(fleet.settings.name, ADDED), errand.stamp_lifetime_ms)
-            run.tagged = fleet.truth.tick
+        while (how := (yield Body(run.number))) in ("adds a tag", "calls"):
+            if how == "calls":
+                run.has_called = True
+                yield Nested(next(key for key in fleet.invocations if key != run.key))
+            else:
+                added[ADDED] = yield from fresh_stamp(tag_stamp(fleet.settings.name, ADDED), errand.stamp_lifetime_ms)
+                run.tagged = fleet.truth.tick
     except NoServer as away:
         error, how = away, "fails"
     except KeyboardInterrupt:

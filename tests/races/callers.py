@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from taskcache.calls.computing import new_owner
@@ -24,10 +24,22 @@ if TYPE_CHECKING:
 class Caller:
     """One call, in one thread or coroutine of its process."""
 
-    def __init__(self, process: Process, name: str, key: str, *, computes: bool, polls: str = "") -> None:
+    def __init__(
+        self,
+        process: Process,
+        name: str,
+        key: str,
+        *,
+        computes: bool,
+        polls: str = "",
+        told: Callable[[], None] | None = None,
+    ) -> None:
         self.process, self.name, self.key = process, name, key
         # The token it asks for by the id of a result.
         self.polls = polls
+        # Whom to tell of its end: the body that made this call.
+        self.told = told
+        self.claiming: Other | None = None
         self.fleet = process.fleet
         self.began = self.fleet.truth.tick
         self.ended = ""
@@ -36,6 +48,11 @@ class Caller:
         self.errand = self.fleet.errand(key, process.inbox, self.owner, process.left)
         self.fiber = Fiber(name, self._steps(), self._end)
         self.go_on(self.fiber.start)
+
+    @property
+    def launches(self) -> bool:
+        """Whether it can send a lost message again; who asks by an id cannot."""
+        return not self.owner and not self.polls
 
     def _steps(self) -> Actions:
         if self.polls:
@@ -71,6 +88,8 @@ class Caller:
         if isinstance(told, Revoked) and self.token in self.process.left:
             raise Violation(f"I7: {self.name} stayed and hears that its own process had it revoked")
         self.fleet.truth.deliver(self.name, self.key, self.began, value, error)
+        if self.told is not None:
+            self.told()
 
     def moves(self) -> Iterator[Move]:
         fleet, fiber, asks = self.fleet, self.fiber, self.fiber.asks
@@ -84,6 +103,11 @@ class Caller:
             )
         elif isinstance(asks, Body):
             yield from fleet.body_moves(self.name, fiber, self.go_on, is_worker=False)
+        elif isinstance(asks, Wait) and self.told is not None:
+            # Inside of a worker at once: the slot that it waits for may be its own.
+            is_claiming = self.claiming is not None and not self.claiming.fiber.is_over
+            if not is_claiming and fleet.is_queued(self.key, asks.token):
+                yield Move(f"{self.name} claims what it waits for", 2, self.claim)
         elif isinstance(asks, Wait) and not self.owner and not self.polls:
             yield from fleet.fault("leave", f"{self.name} leaves", self.leave)
             if fleet.is_queued(self.key, asks.token):
@@ -129,7 +153,7 @@ class Caller:
             finally:
                 self.process.renewer.drop(lease)
 
-        self.process.also(f"{self.name}'s claim", steps())
+        self.claiming = self.process.also(f"{self.name}'s claim", steps())
 
 
 class Watching:
@@ -139,7 +163,7 @@ class Watching:
         self.process, self.token, self.key = process, wait.token, caller.key
         self.name = f"{process.name}'s watch of {process.fleet.named(wait.token)}"
         self.followers: list[Caller] = []
-        self.launches = not caller.owner and not caller.polls
+        self.launches = caller.launches
         steps = watch(
             caller.errand, wait.token, leads=wait.leads, noticed=lambda sighting: None, launches=self.launches
         )
@@ -169,8 +193,10 @@ class Watching:
 class Process:
     """One client process: an inbox, its watches, its renewer."""
 
-    def __init__(self, fleet: Fleet, name: str) -> None:
+    def __init__(self, fleet: Fleet, name: str, *, is_inside: bool = False) -> None:
         self.fleet, self.name = fleet, name
+        # A worker's, which lives and dies with the body that runs in it.
+        self.is_inside = is_inside
         self.inbox = f"inbox:{name}"
         self.is_alive = True
         self.watches: dict[str, Watching] = {}
@@ -181,17 +207,21 @@ class Process:
         self.others: list[Other] = []
         self.renewer = fleet.renewer()
 
-    def also(self, name: str, steps: Actions, told: Any = None) -> None:
+    def also(self, name: str, steps: Actions, told: Any = None) -> Other:
         """Do something beside the calls."""
         self.others.append(Other(self.fleet, name, steps, told))
+        return self.others[-1]
 
     # -- what the keeper does
 
     def follow(self, caller: Caller, wait: Wait) -> bool:
         """Wait for a flight; True when it was over already and the caller has gone on."""
-        watching = self.watches.get(wait.token)
-        if watching is None:
+        found = watching = self.watches.get(wait.token)
+        if watching is None or (not watching.launches and caller.launches):
             watching = self.watches[wait.token] = Watching(self, caller, wait)
+            if found is not None:
+                watching.followers, found.followers = found.followers, []
+                self.others.append(Other.of(found))
         watching.followers.append(caller)
         early = self._take_early(wait.token)
         if early:
@@ -258,7 +288,8 @@ class Process:
             yield from other.moves()
         if self.renewer.leases():
             yield Move(f"{self.name} renews", 0.4, self.renewer.beat_all)
-        yield from self.fleet.fault("crash_process", f"{self.name} is killed", self.kill)
+        if not self.is_inside:
+            yield from self.fleet.fault("crash_process", f"{self.name} is killed", self.kill)
 
     def kill(self) -> None:
         self.is_alive = False

@@ -11,6 +11,7 @@ import redis
 from taskcache.drivers.renewer import Lease
 from taskcache.protocol.scripts import Script
 from tests.races.callers import Caller, Other
+from tests.races.disasters import lapse
 from tests.races.fleet import KEYS, Fleet
 from tests.races.moves import Climate, Move
 from tests.races.truth import Violation
@@ -18,6 +19,7 @@ from tests.races.truth import Violation
 FAULTS = (
     *("pause", "evict", "expire", "empty", "lose_message", "dup", "crash_process", "crash_worker", "crash_child"),
     *("late", "lost_reply", "away", "refuse", "interrupt", "twice", "fail", "retry", "reject", "leave", "inline"),
+    "failover",
 )
 MOVES = 160
 # How many rounds everybody gets to end after the last fault; the longest seen needs about 60.
@@ -59,6 +61,7 @@ def climate_of(seed: int) -> Climate:
         invalidating=draw.choice((0.05, 0.1, 0.3)),
         budget={kind: draw.choice((1, 1, 2)) for kind in kinds},
         adds_tags=draw.random() < 0.3,
+        nests=draw.random() < 0.3,
     )
 
 
@@ -180,7 +183,7 @@ def _who(move: Move) -> str:
 
 def _unended(fleet: Fleet) -> list[str]:
     calls: list[Caller | Other] = [
-        call for process in fleet.processes for call in process.callers if not call.ended and not _is_idle(call)
+        call for process in fleet.all_processes for call in process.callers if not call.ended and not _is_idle(call)
     ]
     calls += [other for other in fleet.invalidators if not other.fiber.is_over]
     return [each.name for each in calls]
@@ -191,7 +194,7 @@ def _is_idle(call: Caller) -> bool:
     fleet, token = call.fleet, call.token
     if not call.polls or not fleet.is_queued(call.key, token):
         return False
-    watches = [watching for process in fleet.processes for watching in process.watches.values()]
+    watches = [watching for process in fleet.all_processes for watching in process.watches.values()]
     can_come = any(message.token == token for message in fleet.broker)
     return not can_come and not any(watching.token == token and watching.launches for watching in watches)
 
@@ -199,7 +202,7 @@ def _is_idle(call: Caller) -> bool:
 def _pass_time(fleet: Fleet) -> None:
     """Leases end that nobody renews, and what is queued is due to be sent again."""
     living = {(lease.token, lease.owner) for lease in _leases(fleet)}
-    owners = {call.owner for process in fleet.processes for call in process.callers if not call.ended}
+    owners = {call.owner for process in fleet.all_processes for call in process.callers if not call.ended}
     owners |= {worker.owner for worker in fleet.workers if worker.message is not None}
     under_way = {message.token for message in fleet.broker}
     for key, held in list(fleet.truth.server.items()):
@@ -209,12 +212,12 @@ def _pass_time(fleet: Fleet) -> None:
         if held[b"state"] != b"running" and token not in under_way:
             fleet.client.hset(key, mapping={"resend_at": 0, "due_ms": 0})
         elif held[b"state"] == b"running" and (token, owner) not in living and owner not in owners:
-            fleet.lapse(key)
+            lapse(fleet, key)
     fleet.truth.look(fleet.client)
 
 
 def _leases(fleet: Fleet) -> list[Lease]:
-    renewers = [process.renewer for process in fleet.processes]
+    renewers = [process.renewer for process in fleet.all_processes]
     renewers += [renewer for worker in fleet.workers for renewer in (worker.main, worker.own)]
     return [lease for renewer in renewers for lease in renewer.leases()]
 

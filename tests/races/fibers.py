@@ -17,6 +17,12 @@ class Body(NamedTuple):
     run: int
 
 
+class Nested(NamedTuple):
+    """Call another key inside of a body, and wait for it; the answer is None, whatever came of it."""
+
+    key: str
+
+
 class Send(NamedTuple):
     """Send a message to the broker; the answer is None, or what the broker raised is thrown in."""
 

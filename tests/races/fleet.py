@@ -20,6 +20,7 @@ from taskcache.protocol.steps import Call
 from taskcache.settings import Settings
 from tests.races.bodies import ADDED, TTL_MS, Message
 from tests.races.callers import Beating, Caller, Direct, Other, Process
+from tests.races.disasters import WATCHDOG_MS, Snapshot, disasters
 from tests.races.fibers import Actions, Fiber
 from tests.races.moves import Climate, Move
 from tests.races.truth import LOOK, Invalidation, Run, Truth
@@ -28,10 +29,8 @@ from tests.races.workers import Worker
 # Two keys of one function; one of them has a tag besides.
 KEYS = {"f:a": (), "f:b": ("t",)}
 LABEL, TAG = "f", "t"
-# No lease of a run ends by itself: time passes when the explorer says so, so that a run is repeated exactly. A look
-# that shows a lease as overdue is a move too, and with so long a period it is the last look before the lease is over.
-SETTINGS = Settings(name="race", lease_ms=12_000, watchdog_ms=11_000)
-OVERDUE_MS = 6_000
+# No lease of a run ends by itself: time passes when the explorer says so, so that a run is repeated exactly.
+SETTINGS = Settings(name="race", lease_ms=12_000, watchdog_ms=WATCHDOG_MS)
 
 
 class Fleet:
@@ -52,6 +51,8 @@ class Fleet:
         self.discarded: dict[str, Exception] = {}
         self.budget = dict(climate.budget)
         self.is_draining = False
+        # What a replica holds that hears of no more writes.
+        self.replica: Snapshot | None = None
         # Whether the server may have changed since the last look, and what it held right after the last command.
         self.dirty = True
         self.seen: Any = None
@@ -67,6 +68,11 @@ class Fleet:
         self.processes = [Process(self, f"P{number}") for number in range(climate.processes)]
         self.workers = [Worker(self, f"W{number}") for number in range(climate.workers)]
         self.invalidators: list[Other] = []
+
+    @property
+    def all_processes(self) -> list[Process]:
+        """Those that call, and the processes of workers, whose bodies may call as well."""
+        return [*self.processes, *(worker.inside for worker in self.workers)]
 
     def close(self) -> None:
         for process in self.processes:
@@ -221,9 +227,13 @@ class Fleet:
             yield from self.fault("away", f"{fiber.name}: {call.name} fails after it ran", lambda: fail(True))
 
     def body_moves(self, name: str, fiber: Fiber, go_on: Callable[..., None], *, is_worker: bool) -> Iterator[Move]:
-        """How a body can end."""
-        if self.climate.adds_tags and not self.is_draining and self.truth.runs[fiber.asks.run].tagged is None:
+        """How a body can end, and what it can do before."""
+        run = self.truth.runs[fiber.asks.run]
+        is_first = run.key == next(iter(KEYS))
+        if self.climate.adds_tags and not self.is_draining and run.tagged is None:
             yield Move(f"{name}'s body adds a tag", self.climate.ending, partial(go_on, fiber.send, "adds a tag"))
+        if self.climate.nests and is_worker and is_first and not run.has_called and not self.is_draining:
+            yield Move(f"{name}'s body calls another", self.climate.ending, partial(go_on, fiber.send, "calls"))
         for how in self.climate.lifetimes if not self.is_draining else ("lasting",):
             yield Move(f"{name}'s body ends, {how}", self.climate.ending, partial(go_on, fiber.send, how))
         kinds = (
@@ -256,12 +266,12 @@ class Fleet:
                     yield "", move
         if not self.is_draining:
             yield from self._beginnings()
-            for move in self._disasters():
+            for move in disasters(self):
                 yield "", move
 
     def _post(self, place: int) -> None:
         name, token, envelope = self.mail.pop(place)
-        process = next(each for each in self.processes if each.name == name)
+        process = next(each for each in self.all_processes if each.name == name)
         self.shown.append((token, envelope))
         if process.is_alive:
             process.deliver(token, envelope)
@@ -314,7 +324,7 @@ class Fleet:
         done = Invalidation(frozenset(keys), is_of_added)
 
         def mark() -> None:
-            done.applied = done.applied or self.truth.tick
+            done.applied = done.applied or done.forgotten or self.truth.tick
             if put is not None:
                 # Its value is as of the moment it is stored.
                 put.born = self.truth.tick
@@ -343,55 +353,8 @@ class Fleet:
         run.is_active = False
         self._invalidate(name, {key}, lambda: stored(invocation, run.number, TTL_MS["lasting"]), run)
 
-    def _disasters(self) -> Iterator[Move]:
-        for key, held in sorted(self.truth.server.items(), key=lambda item: self._spoken(item[0])):
-            name = self._spoken(key)
-            if isinstance(held, dict) and held[b"state"] != b"running" and held.get(b"resend_at") != b"0":
-                yield Move(f"time for {name} to be sent again", 0.3, partial(self._is_due, key))
-            if isinstance(held, dict) and held[b"state"] == b"running":
-                overdue = partial(self._is_overdue, key)
-                yield from self.fault("late", f"{name} is not renewed in time", overdue)
-            if isinstance(held, dict) or ":outcome:" in name:
-                yield from self.fault("pause", f"{name} lapses", partial(self.lapse, key))
-            else:
-                kind = "evict" if "~" in name else "expire"
-                yield from self.fault(kind, f"{name} is gone", partial(self.lapse, key))
-        for message in self.broker:
-            yield from self.fault(
-                "lose_message", f"message {message.number} is lost", partial(self.broker.remove, message)
-            )
-            yield from self.fault("dup", f"message {message.number} comes twice", partial(self.requeue, message))
-        if self.truth.server:
-            yield from self.fault("empty", "the server is emptied", partial(self.empty, broker=False))
-            yield from self.fault("empty", "the server is emptied, the broker too", partial(self.empty, broker=True))
-
-    def _is_due(self, key: bytes) -> None:
-        self.client.hset(key, mapping={"resend_at": 0, "due_ms": 0})
-        self.dirty, self.seen = True, None
-
-    def _is_overdue(self, key: bytes) -> None:
-        self.client.pexpire(key, OVERDUE_MS)
-
-    def _spoken(self, key: bytes) -> str:
+    def spoken(self, key: bytes) -> str:
         """A key with its token as it is named here."""
         text = key.decode()
         root, colon, token = text.rpartition(":")
         return f"{root}{colon}{self.named(token)}" if len(token) == 36 else text
-
-    def lapse(self, key: bytes) -> None:
-        """A lease ends, or an outcome, an entry, a stamp."""
-        held = self.truth.server.get(key)
-        if isinstance(held, dict):
-            self.truth.lost.add(held[b"token"].decode())
-        elif b":outcome:" in key:
-            # Who renews hears of its end no more.
-            self.truth.lost.add(key.decode()[-36:])
-        self.client.delete(key)
-        self.dirty, self.seen = True, None
-
-    def empty(self, *, broker: bool) -> None:
-        self.truth.lost |= set(self.tokens)
-        self.client.flushdb()
-        self.dirty, self.seen = True, None
-        if broker:
-            self.broker.clear()

@@ -33,6 +33,8 @@ class Climate:
     revokes: bool = False
     # Bodies may add a tag while they run.
     adds_tags: bool = False
+    # Bodies of the first key that run in workers may call the second.
+    nests: bool = False
     # How readily bodies end, calls begin and invalidations come, beside a step of somebody under way, which has 4.
     ending: float = 0.4
     beginning: float = 0.15

@@ -79,7 +79,7 @@ class Sends:
     def __init__(self) -> None:
         self.sent = threading.Event()
 
-    def launch(self, token: str) -> None:
+    def launch_beside(self, token: str) -> None:
         self.sent.set()
 
     def inquire(self, token: str) -> None:

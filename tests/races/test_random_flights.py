@@ -6,6 +6,7 @@ import pytest
 import redis
 
 from tests.races.explorer import explore, repeat
+from tests.races.fleet import Fleet
 from tests.races.moves import Climate
 from tests.races.stories import without
 
@@ -45,6 +46,18 @@ def test_a_rule_taken_away_is_missed(client: redis.Redis, hole: str) -> None:
 
     assert found is not None
     assert found.violation.partition(":")[0] in breaks
+
+
+def test_a_slot_that_waits_for_itself_is_missed(client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call inside a body claims what nobody has begun; if it did not, it would wait for the slot that it is in."""
+    monkeypatch.setattr(Fleet, "is_queued", lambda *_: False)
+    climate = Climate(workers=1, nests=True, invalidations=0)
+
+    runs = (explore(client, seed, climate=climate, shortens=False) for seed in range(300))
+    found = next(filter(None, runs), None)
+
+    assert found is not None
+    assert "I3" == found.violation.partition(":")[0]
 
 
 def test_a_broken_run_is_told_as_its_shortest_story(client: redis.Redis) -> None:

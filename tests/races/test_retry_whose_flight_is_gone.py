@@ -29,8 +29,8 @@ from taskcache.worker.execution import _begin_sent
 class Late:
     """A message whose flight is gone, in the process that runs it, with a body that looks around."""
 
-    def __init__(self, url: str, name: str, retries: int, seen: Any) -> None:
-        self.cache = Cache(url, name=name, app=Celery("late", broker="memory://", set_as_current=False))
+    def __init__(self, url: str, name: str, retries: int, seen: Any, lease: float = 5) -> None:
+        self.cache = Cache(url, name=name, app=Celery("late", broker="memory://", set_as_current=False), lease=lease)
         self.function: Any = self.cache.cache_async(timeout=30, name=f"races.{name}")(seen)
         self.token, self.owner = new_token(), new_owner()
         header = {"key": self.function.make_key((1,), {}), "token": self.token, "owner": self.owner}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +27,7 @@ return seen
 """
 
 # Faults after which a flight may vanish under those who hold it or wait for it.
-LOSSES = frozenset({"pause", "empty", "crash_process", "crash_worker", "crash_child", "away", "evict"})
+LOSSES = frozenset({"pause", "empty", "crash_process", "crash_worker", "crash_child", "away", "evict", "failover"})
 
 
 class Violation(AssertionError):
@@ -42,6 +43,8 @@ class Invalidation:
     is_of_added: bool = False
     applied: int = 0
     returned: int = 0
+    # When it took effect first, if that was lost in a failover: sent again, it still concerns what was read before that.
+    forgotten: int = 0
 
     def outdates(self, run: Run) -> bool:
         """Whether what this body read was invalidated since."""
@@ -60,6 +63,7 @@ class Run:
     born: int
     # When it had added its tag.
     tagged: int | None = None
+    has_called: bool = False
     is_active: bool = True
 
 
@@ -84,6 +88,14 @@ class Truth:
             raise Violation(f"I2: run {others[0].number} and another one compute under the same token")
         self.runs.append(Run(len(self.runs), key, token, owner, self.tick if born is None else born))
         return self.runs[-1]
+
+    def fail_over(self, tick: int, tokens: Iterable[str]) -> None:
+        """What was written after `tick` is gone; an invalidation too, which nobody can help (PROTOCOL.md, section 5)."""
+        self.lost |= set(tokens)
+        self.server = {}
+        for each in self.invalidations:
+            if each.applied > tick:
+                each.forgotten, each.applied = each.forgotten or each.applied, 0
 
     # -- after each step ------------------------------------------------------------------------------
 
@@ -133,6 +145,8 @@ class Truth:
             raise Violation("I2: a token is both live and retired")
         if live is None or was is None or live[b"token"] == was[b"token"]:
             return
+        if "failover" in self.spent:
+            return  # stamps that are as they were long ago: who has read later ones displaces needlessly, and harms nobody
         current = self.stamps(invocation)
         if was.get(b"stamps") and None not in current and was[b"stamps"] == b"".join(s for s in current if s):
             raise Violation("I2b: a flight whose stamps are current was displaced")

@@ -13,8 +13,8 @@ from taskcache.protocol.entry import new_token, read
 from taskcache.protocol.flight import Lead, begin, end, judged, obtain, yield_back
 from taskcache.protocol.steps import Wait
 from tests.races.bodies import Message, compute
-from tests.races.callers import Other
-from tests.races.fibers import Actions, Body, Fiber, Send
+from tests.races.callers import Caller, Other, Process
+from tests.races.fibers import Actions, Body, Fiber, Nested, Send
 from tests.races.moves import Move
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class Worker:
         self.main = fleet.renewer()
         self.own = fleet.renewer()
         self.others: list[Other] = []
+        self.inside = Process(fleet, f"{name}'s inside", is_inside=True)
 
     def moves(self) -> Iterator[Move]:
         fleet = self.fleet
@@ -52,6 +53,7 @@ class Worker:
             yield from fleet.fault("crash_child", f"the child of {self.name} dies", lambda: self.end_child("died"))
         elif self.news:
             yield Move(f"the main process of {self.name} hears", 2, self._hear)
+        yield from self.inside.moves()
         for other in self.others:
             yield from other.moves()
         if self.main.leases():
@@ -85,7 +87,7 @@ class Worker:
         """`execution._begin_sent`."""
         fleet, key = self.fleet, message.key
         errand = fleet.errand(key, "", owner)
-        claim = yield from begin(errand, message.token, owner=owner, inline=False)
+        claim = yield from begin(errand, message.token, owner=owner, inline=False, again=message.claims)
         if claim.word == "run":
             yield from compute(fleet, key, errand, message.token, owner, claim.stamps, message=message)
         elif claim.word == "taken":
@@ -122,6 +124,17 @@ class Worker:
 
     def _go_on(self, step: Any, *args: Any) -> None:
         step(*args)
+        child = self.child
+        if child is not None and isinstance(child.asks, Nested):
+            key = child.asks.key
+            computes = key in self.fleet.climate.computing
+
+            def told() -> None:
+                if not child.is_over:
+                    self._go_on(child.send, None)
+
+            name = f"{self.name}'s call {len(self.inside.callers) + 1}"
+            self.inside.callers.append(Caller(self.inside, name, key, computes=computes, told=told))
 
     def _ended(self, value: Any, error: BaseException | None) -> None:
         if error is not None and not isinstance(error, NoServer):
@@ -137,6 +150,10 @@ class Worker:
         self.child.bury()
         self.child, self.news = None, news
         self.own.forget()
+        self.inside.kill()
+        # The next child is another process.
+        self.inside.is_alive = True
+        self.inside.early.clear()
 
     def kill(self) -> None:
         """The whole machine is gone; with acks_late the broker has the message still."""

@@ -47,6 +47,14 @@ WORLDS: dict[str, World] = {
     "one call, the server is emptied, its worker renews": replace(
         _BAD, begins=("P0 asks for f:a",), budget={"empty": 1}, beats=1
     ),
+    "two calls, one of them inside a body too": replace(
+        _TWO, begins=("P0 asks for f:a", "P1 asks for f:b"), nests=True, takes=3
+    ),
+    "a call inside a body, a pool's process dies": replace(
+        _BAD, begins=("P0 asks for f:a",), nests=True, budget={"crash_child": 1}
+    ),
+    "two calls, a failover": replace(_BAD, budget={"failover": 1}),
+    "two calls, a bust, a failover": replace(_BAD, budget={"failover": 1}, invalidates=_BUST),
     "two calls, a body fails": replace(_BAD, budget={"fail": 1}, invalidates=_BUST),
     "two calls, a retry, a bust": replace(_BAD, budget={"retry": 1}, invalidates=_BUST),
     "two calls, three lifetimes, a bust": replace(_BAD, lifetimes=("lasting", "short", "zero"), invalidates=_BUST),

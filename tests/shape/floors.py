@@ -9,7 +9,7 @@ FLOORS = {
     "waits": ("drivers", "launchers", "near", "embedded"),
     "held": (
         *("cache", "aio", "opening", "stats"),
-        *("decorators", "decorating", "function", "bound", "awaitable", "calls", "mapping"),
+        *("decorators", "properties", "decorating", "function", "bound", "awaitable", "calls", "mapping"),
         *("result", "batch"),
     ),
     # The package itself is the table of contents, on top of what it lists.

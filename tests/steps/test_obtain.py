@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import pytest
 
-from taskcache.errors import ComputationLost, DispatchFailed, NoServer, Revoked
+from taskcache.errors import ComputationLost, DispatchFailed, NoServer, Revoked, UntrustedValue
 from taskcache.protocol.flight import Landing, Lead, obtain
 from taskcache.protocol.scripts import SCRIPTS
 from taskcache.protocol.steps import Launch, Wait
@@ -141,13 +143,24 @@ def test_outdated_is_read_again_before_anything_is_displaced() -> None:
     assert KEY.retired(T1) == hand.call().keys[2]
 
 
-def test_each_election_has_a_token_of_its_own() -> None:
-    """A token is elected once, ever."""
-    hand = begun(first=[None, OLD])
-    first = arguments(hand)["token"]
-    hand.answer(OUTDATED, [None, NEW])
+@pytest.mark.parametrize("reply", [OUTDATED, [b"hit", entry("value", NEW)]])
+def test_a_name_is_kept_until_it_is_elected(reply: list[bytes]) -> None:
+    """A worker's main process renews the name it knows: an election that elected nothing is no reason for another."""
+    hand = begun(first=[None, OLD]).answer(reply, [None, NEW])
 
-    assert MINE == first != arguments(hand)["token"]
+    assert ("elect", MINE) == (hand.call().name, arguments(hand)["token"])
+
+
+@pytest.mark.parametrize("reply", [FOLLOW, LEAD])
+def test_each_flight_has_a_token_of_its_own(reply: list[bytes]) -> None:
+    """A token is elected once, ever."""
+    hand = begun(first=[None, NEW]).answer(reply)
+    if isinstance(hand.now, Launch):
+        hand.answer(None)
+    hand.answer(None, [None, NEW])
+
+    assert "elect" == hand.call().name
+    assert MINE != arguments(hand)["token"]
 
 
 def test_a_flight_that_vanished_is_replaced() -> None:
@@ -178,16 +191,34 @@ def test_an_ended_flight_without_a_value_is_no_death() -> None:
 
 
 def test_a_value_that_only_this_process_cannot_read_ends_with_a_reason() -> None:
-    """The flight stored something valid by its stamps that does not open here: computing again would not help."""
+    """The flight stored something that does not open here: computing again would not help."""
 
-    def blind(found: bytes | None, stamps: object) -> None:
-        return None
+    def blind(found: bytes, token: str) -> NoReturn:
+        raise UntrustedValue
 
     from msgspec.structs import replace
 
-    hand = Hand(obtain(replace(errand(), usable=blind), [None, NEW], MINE)).answer(FOLLOW, b"")
+    hand = Hand(obtain(replace(errand(), opened=blind), [None, NEW], MINE)).answer(FOLLOW, b"")
     with pytest.raises(ComputationLost, match="secret"):
         hand.answer([entry("value"), NEW])
+
+
+def test_what_a_flight_stored_is_delivered_whatever_its_stamps() -> None:
+    """
+    Too large for the wake-up, and computed under other stamps than ours, as by a worker whose function has other tags.
+
+    Judged like any entry it was refused, and computed again, and refused: five hundred bodies in a second.
+    """
+    hand = begun(first=[None, NEW]).answer(FOLLOW, b"", [entry("value", OLD), NEW])
+
+    assert ("value", "joined") == (hand.result.value, hand.result.source)
+
+
+def test_what_another_flight_stored_is_judged() -> None:
+    """It may be older than this call."""
+    hand = begun(first=[None, NEW]).answer(FOLLOW, b"", [entry("value", OLD, MINE), NEW])
+
+    assert "elect" == hand.call().name
 
 
 def test_a_delivered_value_that_cannot_be_read_is_said_to_be_so() -> None:

@@ -6,15 +6,20 @@ Django itself is not installed here; its layout is tested with the parts of it t
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import Celery
 
+from taskcache import Cache
 from tests.nodes.prompt import Prompt
-from tests.nodes.workers import WorkerNode
+from tests.nodes.workers import REPOSITORY, WorkerNode
 
 APP = """
     import os
@@ -271,3 +276,88 @@ def test_a_name_that_leads_nowhere_is_told(project: Project, spelled: str) -> No
 
     assert "NoCeleryApp" == name
     assert spelled in message
+
+
+# What a task is called
+
+
+SCRIPT = (
+    APP
+    + """
+    import enum
+    import multiprocessing
+    from taskcache import Cache
+    cache = Cache(app=app)
+
+    class Colour(enum.Enum):
+        RED = 1
+
+    @cache.cache_async(timeout=60{options})
+    def where(colour):
+        return colour, os.getpid()
+
+    def key():
+        return where.key_for(Colour.RED)
+
+    if __name__ == "__main__":
+        told = where(Colour.RED)(timeout=30)
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            is_known = pool.apply(key) == key()
+        print(where.name, told == (Colour.RED, told[1]), told[1], where(Colour.RED).source, is_known)
+"""
+)
+
+
+@pytest.mark.parametrize(("options", "named"), [("", "script.where"), (", name='own', version=2", "own")])
+def test_a_script_is_the_module_that_its_worker_imports(project: Project, options: str, named: str) -> None:
+    """`python script.py` and `celery -A script worker`: one name, one key, and the same classes; also in a pool."""
+    project.write("script.py", SCRIPT.format(more="", options=options))
+    worker = project.worker("script")
+    program = [sys.executable, "script.py"]
+    path = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    ran = subprocess.run(program, cwd=project.folder, env=path, capture_output=True, text=True, timeout=60)
+
+    assert ("", f"{named} True {worker.pid} hit True\n") == (ran.stderr, ran.stdout)
+
+
+def test_two_caches_of_one_function_want_two_names(project: Project) -> None:
+    """Celery keeps the first of two tasks with one name, and the second one's calls would wait for a flight of the first."""
+    project.write("proj/celery.py", APP.format(more=""))
+    project.write(
+        "proj/tasks.py",
+        """
+        from proj.celery import app
+        from taskcache import Cache
+
+        def plain(number):
+            return number
+
+        @app.task(name="proj.tasks.taken")
+        def taken():
+            return 1
+
+        one = Cache(app=app).cache_async()(plain)
+        two = Cache(app=app, name="other").cache_async()(plain)
+        third = Cache(app=app, name="other").cache_async(name="proj.tasks.taken")(plain)
+        """,
+    )
+    with project.prompt(
+        "import warnings; warnings.simplefilter('ignore'); from proj.tasks import two, third"
+    ) as prompt:
+        told = [refusal(prompt, "two(1)"), refusal(prompt, "third(1)")]
+
+    assert ["UsageError", "UsageError"] == [name for name, _ in told]
+    assert all("name of another task" in message for _, message in told)
+
+
+def test_functions_of_one_name_stay_on_the_apps_of_their_caches(redis_url: str) -> None:
+    """Also those that no module holds, of which an app keeps the newest."""
+    made = []
+    for number in range(2):
+        app: Any = Celery(f"app-{number}", set_as_current=False)
+        cache = Cache(redis_url, name=f"cache-{number}", app=app)
+        made.append((app, cache.cache_async(name="named.alike")(lambda number: number)))
+    newer = made[0][1].cache.cache_async(name="named.alike")(lambda number: -number)
+
+    kept = [app.tasks["named.alike"].function for app, _ in made]
+    assert (True, True) == (kept[0] is newer, kept[1] is made[1][1])

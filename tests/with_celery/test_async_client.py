@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import threading
 import time
 from types import ModuleType
@@ -31,6 +32,18 @@ async def test_a_plain_call_can_be_awaited(shop: ModuleType, name: str) -> None:
     """`await fn(...)` works as well; an `async def` function gives its value, not its coroutine."""
     assert "plain" == await shop.echo("plain", name)
     assert 42 == await shop.late(41)
+
+
+async def test_a_stop_iteration_leaves_nobody_waiting(shop: ModuleType, name: str) -> None:
+    """No coroutine can raise it, so it is the cause of a RuntimeError there, in whatever way the result is awaited."""
+    exhausted = importlib.import_module("tests.with_celery.apps.mishaps").exhausted
+    with pytest.raises(StopIteration):
+        exhausted(name)(timeout=LONG)
+    result = exhausted(f"{name}!")
+    for awaited in (result, gather([result]), exhausted.map([f"{name}?"]), asyncio.wrap_future(result.future())):
+        with pytest.raises(RuntimeError, match="raised StopIteration") as caught:
+            await asyncio.wait_for(awaited, LONG)
+        assert isinstance(caught.value.__cause__, StopIteration)
 
 
 async def test_an_error_reaches_the_one_who_awaits(shop: ModuleType, name: str) -> None:

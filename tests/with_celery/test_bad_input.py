@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
@@ -18,12 +19,14 @@ from taskcache import (
     DispatchFailed,
     Expired,
     NoServer,
+    NotReady,
     Revoked,
     TimeLimitExceeded,
     UncacheableArgument,
     UnknownTask,
     UnstorableValue,
 )
+from taskcache.launchers.celery import CeleryLauncher
 from taskcache.protocol import flight
 from tests.nodes.server import ValkeyNode, free_port
 from tests.nodes.waiting import wait_until
@@ -176,6 +179,21 @@ def test_without_a_broker_the_call_computes_here_where_asked_to(unbrokered: Unbr
     assert (42, "hit") == (unbrokered.inline(21)(block=False), unbrokered.raises(21).source)
     assert 1 == len(unbrokered.runs)
     assert [] == client.keys("{unbrokered:*:flight")
+
+
+def test_without_a_broker_many_calls_wait_for_it_once(unbrokered: Unbrokered, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first call of a `map` has heard that nobody is there; the others are computed at once."""
+    tried, launch = [], CeleryLauncher.launch
+
+    def counted(self: CeleryLauncher, token: str) -> None:
+        tried.append(token)
+        launch(self, token)
+
+    monkeypatch.setattr(CeleryLauncher, "launch", counted)
+    batch = unbrokered.inline.map(range(4))
+
+    assert [0, 2, 4, 6] == batch()
+    assert (1, 4, ["inline"] * 4) == (len(tried), len(unbrokered.runs), [result.source for result in batch])
 
 
 async def test_without_a_broker_a_coroutine_gets_its_value_where_asked_to(unbrokered: Unbrokered) -> None:
@@ -333,6 +351,29 @@ def test_a_queue_that_nobody_serves_is_served_by_the_waiter_where_asked_to(shop:
 
     assert f"{name} 1" == result(timeout=LONG)
     assert f"{name} 1" == shop.gated(name)(block=False)
+
+
+def test_inline_after_counts_from_the_call(shop: ModuleType, name: str) -> None:
+    """Who asks again and again with a short timeout computes it too, once it has been in the queue for so long."""
+    shop.ledger.open(name)
+    result = shop.gated.with_options(queue="served by nobody", inline_after=0.3)(name)
+    for _ in range(60):
+        if result(timeout=0.05, default=None) is not None:
+            break
+
+    assert f"{name} 1" == result(timeout=0)
+
+
+async def test_inline_after_counts_from_the_call_on_a_loop(shop: ModuleType, name: str) -> None:
+    """The same for those who await it."""
+    shop.ledger.open(name)
+    result = shop.gated.with_options(queue="served by nobody", inline_after=0.3)(name)
+    for _ in range(60):
+        with suppress(NotReady):
+            await result.wait(timeout=0.05)
+            break
+
+    assert f"{name} 1" == result(timeout=0)
 
 
 def test_a_waiter_that_computes_takes_the_arguments_of_the_call(shop: ModuleType) -> None:

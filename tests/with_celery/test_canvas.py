@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from types import ModuleType
 
 import pytest
@@ -121,3 +122,20 @@ def test_a_lost_entry_is_computed_anew_by_delay(shop: ModuleType, name: str) -> 
     shop.add.delay(1, 2, name).get(timeout=LONG)
 
     assert 2 == shop.ledger.runs(name)
+
+
+def test_an_argument_may_have_any_name(shop: ModuleType, name: str) -> None:
+    """Also that of Celery's own parameter, in a message, in a chunk, by `.delay()`, and eagerly."""
+    fields = importlib.import_module("tests.with_celery.apps.mishaps").fields
+    calls = [fields.call(name, self=number) for number in (2, 3)]
+
+    assert {"self": 1} == fields(name, self=1)(timeout=LONG)
+    assert [{"self": 2}, {"self": 3}] == fields.starmap(calls, chunk=2)()
+    assert {"self": 4} == fields.delay(name, self=4).get(timeout=LONG)
+    shop.app.conf.update(task_always_eager=True, task_store_eager_result=False)
+    try:
+        assert {"self": 5} == fields(name, self=5)(timeout=LONG)
+        assert [{"self": 6}] == fields.starmap([fields.call(name, self=6)], chunk=2)()
+    finally:
+        shop.app.conf.update(task_always_eager=False)
+    assert 6 == shop.ledger.runs(name)

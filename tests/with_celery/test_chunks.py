@@ -344,7 +344,7 @@ def test_a_worker_with_other_code_refuses_every_call(shop: ModuleType, start_sho
 
 
 def test_a_broker_that_is_away_fails_every_call(bulk: ModuleType, shop: ModuleType, name: str) -> None:
-    """Each call of the chunk has the error; with "inline" each is computed here."""
+    """Each call of the chunk has the error and was ours; with "inline" each is computed here."""
     good = shop.app.conf.broker_write_url
     shop.app.conf.broker_write_url = "redis://127.0.0.1:1/0"
     producers._kept.clear()
@@ -355,7 +355,7 @@ def test_a_broker_that_is_away_fails_every_call(bulk: ModuleType, shop: ModuleTy
         shop.app.conf.broker_write_url = good
         producers._kept.clear()
 
-    assert [DispatchFailed] * 2 == [type(result.exception) for result in failed]
+    assert [(DispatchFailed, "led")] * 2 == [(type(result.exception), result.source) for result in failed]
     assert [30, 40] == [result(timeout=LONG) for result in inline]
     assert ["inline", "inline"] == [result.source for result in inline]
 

@@ -39,14 +39,37 @@ def test_an_eager_error_is_delivered_by_the_result(eager: ModuleType, name: str)
 
 
 def test_an_eager_error_is_delivered_where_celery_propagates(eager: ModuleType, name: str) -> None:
-    """With `task_eager_propagates` as well: what the caller asked is asked of the result."""
+    """With `task_eager_propagates` as well: what the caller asked is asked of the result, after each of its retries."""
     eager.app.conf.task_eager_propagates = True
-    eager.ledger.open(f"{name}-retried")
+    for retried in ("retried", "again", "hopeless"):
+        eager.ledger.open(f"{name}-{retried}")
     result = eager.raises(name)
 
     with pytest.raises(eager.OutOfStock):
         result(timeout=LONG)
     assert f"{name}-retried 2" == eager.flaky(f"{name}-retried", 2)(timeout=LONG)
+    assert f"{name}-again 3" == eager.flaky(f"{name}-again", 3)(timeout=LONG)
+    with pytest.raises(eager.OutOfStock, match="3 left"):
+        eager.flaky(f"{name}-hopeless", 9)(timeout=LONG)
+    with pytest.raises(eager.OutOfStock):
+        eager.raises.delay(f"{name}-direct")
+
+
+def test_an_eager_call_that_is_interrupted_while_it_begins_holds_nothing(
+    eager: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C between the lease and the body: else it would be renewed as long as this process lives, for nobody."""
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(eager.cache.station.renewer._wanted, "set", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            eager.echo(1, name)
+
+    assert {} == eager.cache.station.renewer._leases
+    assert 1 == eager.echo(1, name)(timeout=LONG)
 
 
 def test_eager_retries_end_in_the_value(eager: ModuleType, name: str) -> None:

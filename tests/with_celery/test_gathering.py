@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from types import ModuleType
 
 import pytest
@@ -65,9 +67,50 @@ async def test_results_come_as_they_are_completed_to_coroutines(shop: ModuleType
     assert [quick, held] == seen
 
 
+async def test_what_is_there_is_given_without_time(shop: ModuleType, name: str) -> None:
+    """A timeout of 0 waits for nothing, and still gives what has arrived."""
+    results = [shop.echo(number, name) for number in range(3)]
+    assert [0, 1, 2] == [result(timeout=LONG) for result in results]
+
+    assert (
+        results
+        == [result async for result in as_completed(results, timeout=0)]
+        == list(as_completed(results, timeout=0))
+    )
+
+
 async def test_completion_has_a_timeout(held: Result[str]) -> None:
     """When nothing comes in time, NotReady says how many are missing."""
     with pytest.raises(NotReady, match="1 of 1"):
         list(as_completed([held], timeout=0.05))
     with pytest.raises(NotReady, match="1 of 1"):
         _ = [result async for result in as_completed([held], timeout=0.05)]
+
+
+def test_a_loop_that_is_left_early_hears_no_more(
+    shop: ModuleType, held: Result[str], name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What arrives afterwards is of no use to an event loop that is closed, and is logged by nobody."""
+    quick = shop.echo("quick", name)
+
+    async def first() -> Result[str]:
+        async for result in as_completed([held, quick], timeout=LONG):
+            return result
+        raise AssertionError("nothing arrived")
+
+    def first_of_a_loop_without_manners() -> Result[str]:
+        loop = asyncio.new_event_loop()
+        try:
+            return loop.run_until_complete(first())
+        finally:
+            loop.close()  # and leaves the generator where it was
+
+    assert quick is asyncio.run(first())
+    assert quick is first_of_a_loop_without_manners()
+    assert quick is next(iter(as_completed([held, quick], timeout=LONG)))
+    told = threading.Event()
+    held.add_done_callback(lambda _: told.set())
+    shop.ledger.open(name)
+
+    assert told.wait(LONG)
+    assert [] == [record for record in caplog.records if record.name == "taskcache"]

@@ -10,8 +10,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import redis
 
 from taskcache import ComputationLost
+from taskcache.protocol.entry import EntryKey
 from tests.nodes.prompt import Prompt
 from tests.nodes.waiting import wait_until
 from tests.nodes.workers import Pool, WorkerNode
@@ -163,6 +165,23 @@ def test_a_message_that_celery_tries_again_is_waited_for(
     with pytest.raises(ComputationLost, match=r"died.*SIGKILL"):
         lost(timeout=LONG)
     assert (2, 2) == (shop.ledger.runs(name), shop.ledger.runs(f"{name}-lost"))
+
+
+def test_a_delay_that_celery_tries_again_ends_without_its_flight(
+    shop: ModuleType, prefork: tuple[WorkerNode, str], client: redis.Redis, name: str
+) -> None:
+    """Who reads the value from Celery gets that of the next try, also when the server has forgotten the flight."""
+    node, queue = prefork
+    tried_again = importlib.import_module("tests.with_celery.apps.mishaps").tried_again
+    sent = tried_again.apply_async((name,), queue=queue)
+    shop.ledger.wait_runs(name)
+    flight = EntryKey.of(shop.fragile.make_key(tried_again.key_for(name)).encode()).flight
+    shop.ledger.open(f"{name}:2")
+    node.kill_pool_process(shop.ledger.pids(name)[0])
+    wait_until(lambda: client.hget(flight, "state") == b"retrying", "the flight to be given back")
+    client.delete(flight)
+
+    assert f"{name} 2" == sent.get(timeout=LONG)
 
 
 def test_pool_processes_without_a_main_process_hold_nobody_up(

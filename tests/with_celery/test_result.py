@@ -209,6 +209,19 @@ def test_the_async_result_raises_the_error(shop: ModuleType, name: str) -> None:
     assert isinstance(handle.get(propagate=False), shop.OutOfStock)
 
 
+def test_the_async_result_says_under_both_names_what_came(shop: ModuleType, held: Result[str], name: str) -> None:
+    """`info` is Celery's other name of `result`: None until the value is there, and then the value."""
+    handle = held.async_result
+    assert (None, None) == (handle.info, handle.result)
+    shop.ledger.open(name)
+    handle.get(timeout=LONG)
+    failed = shop.raises(f"{name}-failed").async_result
+    failed.get(timeout=LONG, propagate=False)
+
+    assert f"{name} 1" == handle.info
+    assert isinstance(failed.info, shop.OutOfStock)
+
+
 # From another process
 
 
@@ -301,7 +314,7 @@ def test_the_last_waiter_to_leave_ends_what_has_not_begun(shop: ModuleType, name
     result = shop.gated.with_options(queue="served by nobody")(name)
 
     assert True is result.cancel()
-    assert ("cancelled", True) == (result.state, result.ready())
+    assert ("cancelled", "led", True) == (result.state, result.source, result.ready())
     with pytest.raises(Cancelled):
         result()
     assert False is result.cancel()
@@ -315,7 +328,7 @@ def test_one_who_leaves_does_not_stop_the_others(shop: ModuleType, held: Result[
     shop.ledger.open(name)
 
     assert f"{name} 1" == held(timeout=LONG)
-    assert "cancelled" == other.state
+    assert ("cancelled", "joined") == (other.state, other.source)
 
 
 def test_one_process_that_leaves_does_not_stop_another(shop: ModuleType, name: str) -> None:

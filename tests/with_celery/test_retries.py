@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
 from types import ModuleType
 
 import pytest
 import redis
 
+from taskcache import UsageError
 from taskcache.protocol.entry import EntryKey
+from tests.conftest import CACHE_DB
+from tests.nodes.proxy import FaultProxy
+from tests.nodes.server import ValkeyNode
 from tests.nodes.waiting import wait_until
+from tests.nodes.workers import WorkerNode
 
 pytestmark = pytest.mark.usefixtures("shop", "worker")
 
 LONG = 30
+
+StartShop = Callable[..., tuple[WorkerNode, str]]
 
 
 def wait_for_retry(shop: ModuleType, client: redis.Redis, name: str) -> None:
@@ -87,3 +96,47 @@ def test_a_nested_call_retries(shop: ModuleType, name: str, worker: object) -> N
     shop.ledger.open(name)
 
     assert f"nested {name} 2" == shop.nested_flaky(name)(timeout=LONG)
+
+
+@pytest.mark.parametrize("others", ["args", "kwargs"])
+def test_a_retry_with_other_arguments_is_refused(shop: ModuleType, name: str, others: str) -> None:
+    """It would be another call: who waits for this one hears what to do instead, and the body is not run for ever."""
+    retries_with = importlib.import_module("tests.with_celery.apps.mishaps").retries_with
+
+    with pytest.raises(UsageError, match=r"leave args= and kwargs= out of retry\(\)"):
+        retries_with(name, 1, others=others)(timeout=LONG)
+    with pytest.raises(Exception, match=r"leave args= and kwargs= out of retry\(\)"):
+        retries_with.delay(f"{name}-sent", 1, others=others).get(timeout=LONG)
+    assert (1, 1) == (shop.ledger.runs(name), shop.ledger.runs(f"{name}-sent"))
+
+
+@pytest.mark.parametrize("others", ["", "passed on"])
+def test_a_retry_with_the_same_arguments_is_a_retry(shop: ModuleType, name: str, others: str) -> None:
+    """Said again, or passed on as the request has them, they are still those of the call."""
+    retries_with = importlib.import_module("tests.with_celery.apps.mishaps").retries_with
+
+    assert f"{name} 1 2" == retries_with(name, 1, others=others)(timeout=LONG)
+    assert f"{name}-sent 1 2" == retries_with.delay(f"{name}-sent", 1, others=others).get(timeout=LONG)
+
+
+@pytest.mark.parametrize("is_sent_by_delay", [True, False], ids=["delay", "call"])
+def test_a_retry_is_sent_while_the_cache_is_away(
+    shop: ModuleType, start_shop: StartShop, valkey: ValkeyNode, name: str, is_sent_by_delay: bool
+) -> None:
+    """Its flight could not be given back before: it is free when its lease is over, and then somebody computes."""
+    fails_once = importlib.import_module("tests.with_celery.apps.mishaps").fails_once
+    with FaultProxy.before(valkey.url()) as proxy:
+        node, queue = start_shop(env={"SHOP_CACHE": proxy.url(valkey.url(CACHE_DB))})
+        if is_sent_by_delay:
+            result = fails_once.apply_async((name,), queue=queue).get
+        else:
+            result = fails_once.with_options(queue=queue)(name)
+        shop.ledger.wait_runs(name)
+        proxy.refuse = True
+        proxy.drop_all()
+        shop.ledger.open(name)
+        node.wait_for_log("Retry in 3", LONG)
+        proxy.refuse = False
+
+        assert f"{name} 2" == result(timeout=LONG)
+        assert 2 == shop.ledger.runs(name)

@@ -18,6 +18,7 @@ from taskcache.launchers import local, producers
 from taskcache.launchers.chunk import parted
 from taskcache.launchers.routes import queue_of
 from taskcache.launchers.task import HEADER, read_header, seal_call
+from taskcache.options import PER_CALL, AsyncOptions
 from taskcache.protocol.entry import new_token
 from taskcache.worker.execution import send_again
 from taskcache.worker.request import strategy
@@ -106,6 +107,33 @@ def test_a_broker_behind_sentinels_has_timeouts() -> None:
     app: Any = Celery("sending", broker="sentinel://127.0.0.1:1", set_as_current=False)
 
     assert producers.REPLY_TIMEOUT_S == producers._connection(app).transport_options["socket_timeout"]
+
+
+# With what, when `with_options` says so for some calls
+
+
+def test_what_with_options_takes_goes_with_the_message(app: Any, redis_url: str, sent: list[dict[str, Any]]) -> None:
+    """Place and limits of this call; nothing of ours is a property of the message."""
+    double = Cache(redis_url, name="sending", app=app).cache_async(timeout=60, queue="a")(lambda x: 2 * x)
+    own = {"inline_after": 60, "on_broker_error": "inline", "near": True, "revoke_when_abandoned": True}
+    limits = {"priority": 3, "expires": 30, "time_limit": 9, "soft_time_limit": 8}
+
+    result = double.with_options(queue="b", metrics=True, on_cache_error="raise", **own, **limits)(new_token())
+    result.cancel()
+
+    headers, properties = sent[0]["headers"], sent[0]["properties"]
+    assert ("b", 3, [9, 8]) == (sent[0]["routing_key"], properties["priority"], headers["timelimit"])
+    assert headers["expires"] is not None
+    assert set() == {*own, "on_cache_error", "metrics", *limits} - {"priority"} & set(properties)
+
+
+@pytest.mark.parametrize("name", [*sorted(set(AsyncOptions.__annotations__) - PER_CALL), "batch"])
+def test_what_does_not_travel_is_refused(app: Any, redis_url: str, name: str) -> None:
+    """The worker goes by the decorator: another lifetime for some calls would be dropped without a word."""
+    double = Cache(redis_url, name="sending", app=app).cache_async(timeout=60)(lambda x: 2 * x)
+
+    with pytest.raises(UsageError, match=rf"with_options\({name}=\.\.\.\).*decorat"):
+        double.with_options(**{name: 5})
 
 
 # With what, when it is sent again

@@ -13,6 +13,8 @@ from tests.nodes.workers import WorkerNode
 pytestmark = pytest.mark.usefixtures("shop", "worker")
 
 LONG = 30
+# Sooner than a lease is over.
+SOON = 4
 
 StartShop = Callable[..., tuple[WorkerNode, str]]
 
@@ -38,6 +40,18 @@ def test_a_row_that_is_gone_is_told_to_who_sent_it_with_celery(
     """`.delay()` has the error from Celery, in the form that Celery gives it."""
     with pytest.raises(Exception, match="row: 404 left"):
         mishaps.row_number.delay(name, mishaps.Row(404)).get(timeout=LONG)
+
+
+def test_a_row_that_is_gone_is_told_by_the_waiter_that_computes(
+    mishaps: ModuleType, shop: ModuleType, name: str
+) -> None:
+    """It has claimed the call: all who wait for it hear of the row, and not in vain of four workers that were killed."""
+    row_number = mishaps.row_number.with_options(queue="served by nobody", inline_after=0.2)
+    result, joined = row_number(name, mishaps.Row(404)), mishaps.row_number(name, mishaps.Row(404))
+
+    for each in (result, joined):
+        with pytest.raises(shop.OutOfStock, match="row: 404 left"):
+            each(timeout=SOON)
 
 
 @pytest.mark.parametrize("function", ["row_number", "row_numbers"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -78,6 +79,7 @@ class Renewals:
 def importable(cls: type[T]) -> type[T]:
     """Let a class that a test defines be known by its name, as one of a module is."""
     cls.__qualname__ = cls.__name__
+    setattr(sys.modules[cls.__module__], cls.__name__, cls)
     return cls
 
 

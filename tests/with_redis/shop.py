@@ -24,6 +24,14 @@ async def who_awaited(number: int) -> tuple[int, int]:
     return number, os.getpid()
 
 
+def plain(number: int) -> tuple[int, int]:
+    """A function that keeps its name when it is decorated under another one."""
+    return number, os.getpid()
+
+
+decorated = cache.cached(tags=("shop",))(plain)
+
+
 class Shop:
     """Methods travel with their objects."""
 

@@ -22,7 +22,7 @@ def test_an_argument_without_identity(cache: Cache) -> None:
     def f(number: int, connection: object) -> int:
         return number
 
-    with pytest.raises(UncacheableArgument, match=r"`connection`.*object.*__cache_key__.*ignore=\(\"connection\",\)"):
+    with pytest.raises(UncacheableArgument, match=r"`connection`.*object.*stands for it.*ignore=\(\"connection\",\)"):
         f(1, object())
 
 
@@ -127,6 +127,7 @@ def test_twice_is_once_too_many(cache: Cache) -> None:
         ({"key_fn": "key"}, "key_fn"),
         ({"ignore": "self"}, r'ignore=\("self",\)'),
         ({"ignore": (1,)}, "parameter names"),
+        ({"ignore": ("x",), "key_fn": lambda args, kwargs: "x"}, "key_fn makes the whole key"),
         ({"tags": "users"}, r"tags=\('users',\)"),
         ({"store_if": True}, "function of the result"),
         ({"on_cache_error": "ignore"}, "inline, raise"),
@@ -215,6 +216,11 @@ def test_what_is_no_server(database: Any) -> None:
         {"codec": "json"},
         {"codec": "pickle"},
         {"secret": "short"},
+        {"secret": 5},
+        {"name": 5},
+        {"compress_above": "4 KiB"},
+        {"compress_above": -1},
+        {"app": 5},
         {"lease": 0.01},
         {"lease": "5"},
         {"default_timeout": -1},
@@ -238,3 +244,20 @@ def test_every_error_of_ours_has_one_base(cache: Cache) -> None:
     assert len(errors) > 10
     assert all(issubclass(error, taskcache.TaskCacheError) for error in errors)
     assert all("\n" not in str(error()) or len(str(error())) > 60 for error in errors)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://localhost", "write redis://host:6379/0"),
+        ("redis://:geh/eim@localhost", "written %2F"),
+        ("redis://localhost?socket_timeout=soon&password=geheim", "is not a Redis URL"),
+        ("redis://localhost?tiemout=1&password=geheim", "option that redis-py does not know .*'tiemout'"),
+        ("rediss://localhost?tiemout=1&password=geheim", "option that redis-py does not know .*'tiemout'"),
+    ],
+)
+def test_an_address_that_is_none(url: str, said: str) -> None:
+    """Told on the first use, with what to write instead, and without a password."""
+    with Cache(url) as cache, pytest.raises(UsageError, match=said) as caught:
+        cache.get("key")
+    assert "eim" not in str(caught.value)

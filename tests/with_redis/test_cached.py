@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
+import re
 from typing import Any
 
 import pytest
 
-from taskcache import Cache
+from taskcache import Cache, UsageError
 from taskcache.decorators import CachedFunction
 from tests.with_redis.gate import Counter
+
+
+class Multiplies:
+    """A callable object."""
+
+    def __init__(self, factor: int) -> None:
+        self.factor = factor
+
+    def __call__(self, number: int) -> int:
+        return self.factor * number
 
 
 def test_the_second_call_is_not_computed(cache: Cache, counter: Counter) -> None:
@@ -135,6 +147,30 @@ def test_a_lambda_and_a_partial_can_be_cached(cache: Cache, counter: Counter) ->
     assert (103, 103) == (with_base(1), with_base(1))
 
 
+@pytest.mark.parametrize("nameless", [functools.partial(pow, 2), re.compile("b").findall, Multiplies(2)], ids=type)
+def test_what_has_no_name_of_its_own_is_told_to_have_one(cache: Cache, nameless: Any) -> None:
+    """What is kept in it is no part of a key: a second one of its kind would be given its values."""
+    with pytest.raises(UsageError, match="name="):
+        cache.cached(nameless)
+
+    assert callable(cache.cached(name="named")(nameless))
+
+
+def test_a_name_that_says_nothing_is_told_to_say_something(cache: Cache) -> None:
+    """Of two functions `_` of one module each would get the other's values."""
+    with pytest.raises(UsageError, match="name="):
+
+        @cache.cached()
+        def _() -> int:
+            return 1
+
+    @cache.cached(name="second")
+    def _() -> int:
+        return 2
+
+    assert 2 == _()
+
+
 def test_all_kinds_of_parameters(cache: Cache, counter: Counter) -> None:
     """Positional-only, variadic and keyword-only parameters are bound as Python binds them."""
 
@@ -145,6 +181,22 @@ def test_all_kinds_of_parameters(cache: Cache, counter: Counter) -> None:
     assert {1} == {f(1, 2), f(1, b=2), f(1, 2, c=3)}
     assert [2, 3, 4] == [f(1, 2, 3), f(1, 2, c=4), f(1, 2, d=5)]
     assert 4 == f(1, 2, d=5)
+
+
+@pytest.mark.parametrize("keyword", ["self", "args", "kwargs", "function", "value"])
+def test_keywords_may_have_any_name(cache: Cache, counter: Counter, keyword: str) -> None:
+    """Where a function takes every keyword, none is ours."""
+
+    @cache.cached()
+    def f(**words: int) -> tuple[dict[str, int], int]:
+        return words, counter()
+
+    words: dict[str, Any] = {keyword: 1}
+    said = (words, 1)
+
+    assert (said, said, said) == (f(**words), f(**words), asyncio.run(f.aio(**words)))
+    assert (1, (words, 2)) == (f.bust(**words), f.refresh(**words))
+    assert f.key_for(**words) != f.key_for()
 
 
 def test_an_edited_function_by_value_is_another_version(cache: Cache) -> None:
@@ -158,3 +210,18 @@ def test_an_edited_function_by_value_is_another_version(cache: Cache) -> None:
     one, same, other = define("number + 1"), define("number + 1"), define("number + 2")
 
     assert (one.key_for(1), 2, 3) == (same.key_for(1), one(1), other(1))
+
+
+def test_what_try_covers_is_a_part_of_the_code(cache: Cache) -> None:
+    """A cell whose `return` was moved out of `try` has the same instructions from Python 3.11 on, and is another version."""
+
+    def define(place: str) -> Any:
+        space: dict[str, Any] = {"__name__": "__main__"}
+        inside, after = ("return parse(x)", "") if place == "try" else ("pass", "    else:\n        return parse(x)\n")
+        exec(
+            f"def f(x):\n    try:\n        {inside}\n    except KeyError:\n        return 0\n{after}",
+            space,
+        )
+        return cache.cached()(space["f"])
+
+    assert define("try").key_for(1) != define("else").key_for(1)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 
-from taskcache import Cache
+from taskcache import Cache, UsageError
 from taskcache.calls.computing import Attempt
+from taskcache.mapping import Batch
 from tests.with_redis.gate import Counter, Gate, threads, wait_for_followers
 
 
@@ -245,3 +249,123 @@ def test_a_batch_may_be_asked_again(cache: Cache) -> None:
     batch = f.map(range(3))
 
     assert [0, 1, 2] == batch() == batch() == batch.all()()
+
+
+def test_a_batch_that_is_interrupted_goes_on_where_it_was(cache: Cache, counter: Counter) -> None:
+    """Ctrl-C in the second window costs no value: the next call gives all of them, and computes none twice."""
+
+    @cache.cached()
+    def f(number: int) -> int:
+        if counter() == 1_500:
+            raise KeyboardInterrupt
+        return number
+
+    batch = f.map(range(2_500))
+    with pytest.raises(KeyboardInterrupt):
+        batch()
+
+    assert list(range(2_500)) == batch()
+    assert (2_501, 2_500, 2_500) == (counter.runs, batch.started, batch.done)
+
+
+async def test_a_batch_that_is_cancelled_goes_on_where_it_was(cache: Cache, gate: Gate) -> None:
+    """A coroutine that gives up leaves a thread at work; who awaits the batch next has every value of it."""
+
+    def numbers() -> Iterator[int]:
+        yield from range(1_500)
+        gate.pass_first()
+        yield from range(1_500, 2_500)
+
+    batch = cache.cached(name="cancelled")(lambda number: number).map(numbers())
+    waiting = asyncio.create_task(batch._wait())
+    await asyncio.to_thread(gate.wait_reached)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    gate.open()
+
+    assert list(range(2_500)) == await batch
+
+
+def test_a_batch_whose_input_fails_is_never_short(cache: Cache) -> None:
+    """An input that has raised gives nothing more, so a second call says so instead of giving what it has."""
+
+    def numbers() -> Iterator[int]:
+        yield from range(1_200)
+        raise LookupError("no more rows")
+
+    batch = cache.cached(name="input")(lambda number: number).map(numbers())
+    with pytest.raises(LookupError, match="no more rows"):
+        batch()
+
+    with pytest.raises(UsageError, match=r"no more rows.* make a new batch"):
+        batch()
+    assert 1_200 == batch.done
+
+
+def test_what_an_input_gave_before_it_failed_is_delivered(cache: Cache) -> None:
+    """A loop gets the results of all that was read, and then the error, once; the next one is told of it."""
+
+    def numbers() -> Iterator[int]:
+        yield from range(1_200)
+        raise LookupError("no more rows")
+
+    batch = cache.cached(name="late error")(lambda number: number).map(numbers())
+    taken = []
+    with pytest.raises(LookupError, match="no more rows"):
+        for result in batch:
+            taken.append(result())
+
+    assert list(range(1_200)) == taken
+    with pytest.raises(UsageError, match=r"no more rows.* make a new batch"):
+        list(batch)
+
+
+async def test_loops_side_by_side_share_a_batch(cache: Cache) -> None:
+    """Each result goes to one of them, also where there are fewer results than loops, in tasks and in threads."""
+    f = cache.cached(name="shared")(lambda number: number)
+
+    async def values(batch: Batch[int]) -> list[int]:
+        return [await result async for result in batch]
+
+    for count in (1, 1_200):
+        batch = f.map(range(count))
+        taken = await asyncio.gather(*(values(batch) for _ in range(3)))
+        assert list(range(count)) == sorted(itertools.chain(*taken))
+        with pytest.raises(UsageError, match=f"taken {count} results"):
+            await batch
+
+        batch = f.map(range(count))
+        with threads(3) as run:
+            looped = [run(lambda: [result() for result in batch]) for _ in range(3)]  # noqa: B023 - ended in this round
+            assert list(range(count)) == sorted(itertools.chain(*(each.result() for each in looped)))
+
+
+def test_a_call_of_a_batch_that_cannot_begin_is_no_hit(cache: Cache) -> None:
+    """What was refused before it was looked up comes from here, and `hits` does not count it."""
+    f = cache.cached(name="no hit")(lambda number: 1)
+    f(1)
+    batch = f.map([1, object()])
+
+    assert ["hit", "inline"] == [result.source for result in batch]
+    assert (1, 1) == (batch.hits, batch.failed)
+
+
+def test_a_loop_goes_on_where_the_last_one_stopped(cache: Cache) -> None:
+    """What it took is not kept, and no call passes the rest off as everything."""
+    batch = cache.cached(name="looped")(lambda number: number).map(range(1_200))
+    first = [next(iter(batch))() for _ in range(3)]
+    with pytest.raises(UsageError, match="taken 3 results"):
+        batch()
+
+    assert list(range(1_200)) == first + [result() for result in batch]
+    with pytest.raises(UsageError, match="taken 1200 results"):
+        batch()
+
+
+async def test_a_batch_that_was_called_can_be_looped_over(cache: Cache) -> None:
+    """Its results are kept then: every call and every loop gives the same."""
+    batch = cache.cached(name="called")(lambda number: number).map(range(3))
+
+    assert [0, 1, 2] == batch() == [result() for result in batch] == [result() for result in batch]
+    assert [0, 1, 2] == [await result async for result in batch] == await batch

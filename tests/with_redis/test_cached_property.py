@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,6 +143,50 @@ def test_slots_with_a_place_for_the_token(cache: Cache) -> None:
     one, two = Clock(), Clock()
 
     assert ([id(one)], [id(two)], [id(one)]) == (one.now, two.now, one.now)
+
+
+@dataclass
+class Event:
+    """A class without identity while one of its fields has none."""
+
+    lock: Any
+    number: int = 1
+
+
+def test_an_object_that_was_read_can_be_stored(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its token is for this process: the copy that comes back is another object."""
+    doubled = cache.cached_property()(lambda event: event.number * 2)
+    monkeypatch.setattr(Event, "doubled", doubled, raising=False)
+    event: Any = Event(threading.Lock())
+
+    assert 2 == event.doubled
+    event.lock = None
+    cache.set("event", event, 60)
+    assert vars(Event(None)) == vars(cache.get("event"))
+    assert event.doubled == 2
+
+
+def test_a_copy_in_the_place_of_its_original_is_another_object(cache: Cache) -> None:
+    """A place in memory is used again: a token that knew its object by that would be taken for the copy's."""
+
+    class Clock:
+        __slots__ = ("_taskcache_token", "number")
+        number: int
+
+        @cache.cached_property()
+        def now(self) -> int:
+            return int(self.number)
+
+    clock = Clock()
+    clock.number = 0
+    seen = []
+    for number in range(60):
+        later = copy.copy(clock)
+        later.number = number
+        clock = later
+        seen.append(clock.now)
+
+    assert list(range(60)) == seen
 
 
 def test_slots_without_identity_are_refused_with_the_cure(cache: Cache) -> None:

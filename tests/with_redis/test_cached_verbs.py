@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import queue
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import redis
 
-from taskcache import Cache, UsageError
+from taskcache import Cache, UncacheableArgument, UsageError
+from taskcache.protocol.steps import Call
 from tests.nodes.waiting import wait_until
 from tests.with_redis.gate import Counter, Gate, threads
 
@@ -81,6 +84,30 @@ def test_refresh_computes_anew(cache: Cache, counter: Counter) -> None:
         return counter()
 
     assert (1, 2, 2) == (f(), f.refresh(), f())
+
+
+def test_warm_with_force_computes_anew(cache: Cache, counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All calls are removed in one round trip; one whose arguments make no key fails alone."""
+
+    @cache.cached()
+    def f(thing: object) -> int:
+        return counter()
+
+    f(1), f(2)
+    asked: list[list[str]] = []
+    calls = cache.station.server.calls
+
+    def counted(wanted: Sequence[Call]) -> list[Any]:
+        asked.append([call.name for call in wanted])
+        return calls(wanted)
+
+    monkeypatch.setattr(cache.station.server, "calls", counted)
+    first, wrong, last = f.warm([(1,), (object(),), (2,)], force=True)
+
+    assert [["forget", "forget"]] == [names for names in asked if "forget" in names]
+    assert (3, 4) == (first(), last())
+    with pytest.raises(UncacheableArgument):
+        wrong()
 
 
 def test_uncached_is_the_function_itself(cache: Cache, counter: Counter) -> None:
@@ -208,6 +235,30 @@ def test_stats_count_what_happened(cache: Cache) -> None:
     assert (2, 2, 2, 1, 0) == tuple(stats[name] for name in ("hits", "misses", "computed", "failed", "degraded"))
     assert 0.5 == stats["hit_ratio"]
     assert 0 < stats["avg_miss_seconds"]
+
+
+def test_averages_are_those_of_calls_that_were_timed(cache: Cache) -> None:
+    """The shortest ways look at no clock; a hit that took no time at all would make every other look quick."""
+
+    @cache.cached(metrics=True)
+    def timed(number: int) -> int:
+        return number
+
+    @cache.cached()
+    def f(number: int) -> int:
+        return number
+
+    timed(1), timed(1)
+    alone = timed.metrics
+    timed.map([1] * 10)()
+    for _ in range(50):
+        f(1)
+    stats, counted = f.stats(), f.stats_counted
+
+    assert (11, alone["avg_hit_time"]) == (timed.metrics["hits"], timed.metrics["avg_hit_time"])
+    assert (49, 1, 1) == (stats["hits"], stats["misses"], stats["timed_misses"])
+    assert counted.timed_hits * stats["avg_hit_seconds"] == pytest.approx(counted.hit_seconds)
+    assert (stats["timed_hits"] > 0) == (stats["avg_hit_seconds"] > 0)
 
 
 def test_metrics_are_walruss_and_asked_for(cache: Cache) -> None:

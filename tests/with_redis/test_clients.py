@@ -10,6 +10,7 @@ import pytest
 import redis
 
 from taskcache import Cache, NoServer
+from taskcache.drivers.twin import async_client, close_client
 from tests.nodes.server import RedisNode, ValkeyNode
 from tests.nodes.topology import ClusterNodes, SentinelNodes
 from tests.with_redis.gate import Counter, Gate, threads, wait_for_followers
@@ -165,7 +166,7 @@ def test_many_calls_are_one_batch(cache: Cache, counter: Counter) -> None:
 
 
 def test_coroutines_find_the_same(cache: Cache, counter: Counter) -> None:
-    """Hits, misses, herds and plain keys of an event loop, and an end without anything left open."""
+    """Hits, misses, plain keys and herds larger than any pool of an event loop, and an end without anything left open."""
 
     @cache.cached()
     async def f(number: int) -> int:
@@ -173,7 +174,8 @@ def test_coroutines_find_the_same(cache: Cache, counter: Counter) -> None:
         return counter()
 
     async def main() -> list[Any]:
-        herd = await asyncio.gather(*(f(1) for _ in range(20)))
+        await f(0)  # connected: those who connect come one by one
+        herd = await asyncio.gather(*(f(1) for _ in range(400)))
         cached = await f(1)
         await f.aio.bust(1)
         data = {f"key-{number}": number for number in range(MANY)}
@@ -181,8 +183,8 @@ def test_coroutines_find_the_same(cache: Cache, counter: Counter) -> None:
         read = await cache.aio.get_many(list(data))
         return [set(herd), cached, await f(1), read == data]
 
-    assert [{1}, 1, 2, True] == asyncio.run(main())
-    assert 2 == asyncio.run(f(1))
+    assert [{2}, 2, 3, True] == asyncio.run(main())
+    assert 3 == asyncio.run(f(1))
 
 
 def test_what_is_near_is_not_stale(cache: Cache, counter: Counter) -> None:
@@ -247,3 +249,49 @@ def test_a_slot_that_moves_takes_its_values_along(cache_name: str) -> None:
         with nodes.moving(client.keyslot(cache.make_key("key-7"))):
             assert [True, True] == asyncio.run(read(cache))
         assert [True] * 4 == asyncio.run(read(cache)) + asyncio.run(written(cache))
+
+
+def test_coroutines_connect_with_all_that_the_client_was_made_with() -> None:
+    """What a TLS server may ask for, and how the system keeps a connection alive; a Cluster's other addresses."""
+    given: dict[str, Any] = {
+        "ssl_ca_path": "/authorities",
+        "ssl_password": "of the key",
+        "ssl_keyfile": "key.pem",
+        "ssl_check_hostname": False,
+        "socket_keepalive": True,
+        "socket_keepalive_options": {4: 30},
+    }
+    pool = async_client(redis.Redis(host="localhost", ssl=True, **given)).connection_pool
+
+    assert given == {name: pool.connection_kwargs.get(name) for name in given}
+
+
+def test_coroutines_find_the_nodes_of_a_cluster_where_the_client_does(cluster: ClusterNodes) -> None:
+    """`address_remap` is how a Cluster is reached through tunnels and from outside of its containers."""
+    asked: list[tuple[str, int]] = []
+
+    def remapped(address: tuple[str, int]) -> tuple[str, int]:
+        asked.append(address)
+        return address
+
+    client = redis.RedisCluster.from_url(cluster.url, address_remap=remapped)
+
+    async def ping() -> bool:
+        twin = async_client(client)
+        asked.clear()
+        pong = await twin.ping()
+        await close_client(twin)
+        return bool(pong)
+
+    assert asyncio.run(ping())
+    assert asked
+    client.close()
+
+
+def test_an_address_that_asks_for_texts_gets_bytes(redis_url: str, cache_name: str) -> None:
+    """`decode_responses` is of programs that read texts; keys and values are none."""
+    with Cache(f"{redis_url}?decode_responses=True", name=cache_name) as cache:
+        cache.set("key", {"a": b"bytes"}, 60)
+
+        assert ({"a": b"bytes"}, ["key"]) == (cache.get("key"), list(cache.keys(strip_prefix=True)))
+        assert 1 == cache.flush()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from celery import Celery
 
-from taskcache import Cache, UsageError, current
+from taskcache import BoundCall, Cache, UsageError, current
+from taskcache.calls.following import write_id
+from taskcache.calls.invocation import Invocation
 
 
 @pytest.fixture
@@ -119,6 +122,28 @@ def test_a_worker_function_runs_here(cache: Cache) -> None:
 def test_nothing_is_opened(cache: Cache) -> None:
     """No server is looked for, whatever is called."""
     cache.get("key")
-    cache.cached()(lambda: 1)()
+    f = cache.cached()(lambda: 1)
+    f()
+    f.join()
+    with pytest.raises(UsageError, match="nothing is stored"):
+        cache.result(write_id(Invocation.of(cache.settings, cache.codec, f.key_for(), f.name, (), 0), "token"))
 
     assert (False, {"hits": 0, "misses": 0, "writes": 0}) == (cache.is_open, cache.metrics)
+
+
+def test_an_eager_task_gets_its_arguments(cache: Cache) -> None:
+    """Celery's own verbs compute with what was passed, not with the bytes that it travels in; nothing is opened."""
+    cache.app = Celery("debug", broker="memory://", set_as_current=False)
+    cache.app.conf.task_always_eager = True
+
+    @cache.cache_async()
+    def double(number: int, times: int = 2) -> int:
+        return times * number
+
+    @cache.cache_async(batch=True)
+    def doubles(calls: list[BoundCall]) -> list[int]:
+        return [2 * call.args[0] for call in calls]
+
+    assert (8, 12, 12) == (double.delay(4).get(), double.delay(4, times=3).get(), double.s(4, 3).delay().get())
+    assert (8, 8) == (double.task.apply((4,)).get(), doubles.delay(4).get())
+    assert (None, False) == (double.join(4), cache.is_open)

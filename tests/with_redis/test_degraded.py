@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -9,13 +10,14 @@ from concurrent.futures import wait
 from typing import Any
 
 import pytest
+from celery import Celery
 from redis.exceptions import OutOfMemoryError
 
-from taskcache import Cache, NoServer, TaskCacheError
+from taskcache import Cache, NoServer, TaskCacheError, current
 from tests.nodes.proxy import FaultProxy
 from tests.nodes.server import ValkeyNode, free_port
 from tests.nodes.waiting import wait_until
-from tests.with_redis.gate import Gate, threads, wait_for_followers
+from tests.with_redis.gate import Counter, Gate, threads, wait_for_followers
 
 
 @pytest.fixture
@@ -26,13 +28,15 @@ def away(cache_name: str) -> Cache:
 
 @pytest.fixture
 def proxied(proxy: FaultProxy, redis_url: str, cache_name: str) -> Iterator[Cache]:
-    """A cache behind a network that the test can break."""
-    with Cache(proxy.url(redis_url), name=cache_name, default_timeout=60) as cache:
+    """A cache behind a network that the test can break; what it sends to workers runs here."""
+    app = Celery("eager", set_as_current=False)
+    app.conf.task_always_eager = True
+    with Cache(proxy.url(redis_url), name=cache_name, default_timeout=60, app=app) as cache:
         yield cache
 
 
 def test_a_call_without_a_server_computes(away: Cache) -> None:
-    """Each call runs the function; it is counted, and the log says so once."""
+    """Each call runs the function and is counted, also where many are made together."""
     runs = 0
 
     @away.cached()
@@ -42,7 +46,8 @@ def test_a_call_without_a_server_computes(away: Cache) -> None:
         return number
 
     assert [7, 7, 7] == [f(7) for _ in range(3)]
-    assert (3, 3) == (runs, f.stats()["degraded"])
+    assert [0, 1] == f.map(range(2))()
+    assert (5, 5) == (runs, f.stats()["degraded"])
 
 
 def test_the_log_says_once_what_is_wrong(away: Cache, caplog: pytest.LogCaptureFixture) -> None:
@@ -56,6 +61,31 @@ def test_the_log_says_once_what_is_wrong(away: Cache, caplog: pytest.LogCaptureF
     assert 1 == len(cannot)
     assert "127.0.0.1" in cannot[0]
     assert "check the address" in cannot[0]
+
+
+def said(cache: Cache) -> str:
+    """What is wrong with the server, as it says so now."""
+    with pytest.raises(NoServer) as raised:
+        cache.get("key")
+    return str(raised.value)
+
+
+def test_an_outage_with_several_errors_is_said_once(
+    proxied: Cache, proxy: FaultProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    """First the connection breaks, then nobody answers: it is one server that is away."""
+    caplog.set_level(logging.WARNING, "taskcache")
+    f = proxied.cached()(lambda number: number)
+    f(1)
+    proxy.refuse = True
+    proxy.drop_all()
+    f(2)
+    first = said(proxied)
+    proxy.close()
+    wait_until(lambda: said(proxied) != first, "another error of the same server")
+    f(3)
+
+    assert 1 == sum("calls are computed without the cache" in record.getMessage() for record in caplog.records)
 
 
 def test_a_strict_function_raises(away: Cache) -> None:
@@ -156,6 +186,52 @@ def test_a_server_that_never_answers_costs_bounded_time(proxied: Cache, proxy: F
     assert (1, 2) == (first, second)
     assert took < 15
     assert took_then < 1
+
+
+@pytest.mark.parametrize("kind", ["def", "async def", "task"])
+def test_a_tag_that_cannot_be_stamped_costs_the_entry_and_not_the_value(
+    proxied: Cache, proxy: FaultProxy, kind: str, counter: Counter
+) -> None:
+    """Nobody could invalidate such an entry, so it is delivered and not stored; the body hears nothing of it."""
+
+    def body() -> int:
+        if counter() == 1:
+            proxy.refuse = True
+            proxy.drop_all()
+            current().tags.add("supplier:3", "supplier:4")
+            proxy.refuse = False
+        return counter.runs
+
+    async def coroutine() -> int:
+        return body()
+
+    def call() -> Any:
+        if kind == "task":
+            return task()()
+        return asyncio.run(awaited()) if kind == "async def" else cached()
+
+    cached, awaited = proxied.cached(name="cached")(body), proxied.cached(name="awaited")(coroutine)
+    task = proxied.cache_async(name="task")(body)
+    functions: dict[str, Any] = {"def": cached, "async def": awaited, "task": task}
+    first = call()
+    wait_until(lambda: call() == call(), "calls to be stored again")
+
+    assert 1 == first
+    assert call() > 1
+    assert 1 <= functions[kind].stats()["degraded"]
+
+
+def test_a_tag_that_cannot_be_stamped_is_raised_where_that_is_asked_for(proxied: Cache, proxy: FaultProxy) -> None:
+    """on_cache_error="raise": the body hears it, and so does the caller."""
+
+    @proxied.cached(on_cache_error="raise")
+    def f() -> None:
+        proxy.refuse = True
+        proxy.drop_all()
+        current().tags.add("supplier:3")
+
+    with pytest.raises(NoServer, match="cannot be reached"):
+        f()
 
 
 def test_a_server_that_goes_in_the_middle_costs_the_value_nothing(
@@ -299,3 +375,24 @@ def test_scripts_that_were_flushed_are_loaded_again(cache: Cache, client: Any) -
     assert (2, 1, 0) == (f(2), f.bust(1), f.stats()["degraded"])
     client.script_flush()
     assert 1 == cache.delete_many([f.key_for(2), "other"])
+
+
+@pytest.mark.parametrize("kind", ["def", "async def", "task"])
+def test_a_server_that_restarted_empty_between_two_commands_costs_nothing(
+    proxied: Cache, proxy: FaultProxy, client: Any, kind: str, counter: Counter
+) -> None:
+    """The publishing finds its connection closed, and then a server that knows no script."""
+
+    def body() -> int:
+        proxy.drop_all()
+        client.script_flush()
+        return counter()
+
+    async def coroutine() -> int:
+        return body()
+
+    cached, awaited = proxied.cached(name="cached")(body), proxied.cached(name="awaited")(coroutine)
+    task = proxied.cache_async(name="task")(body)
+    calls: dict[str, Any] = {"def": cached, "async def": lambda: asyncio.run(awaited()), "task": lambda: task()()}
+
+    assert (1, 1, 1) == (calls[kind](), calls[kind](), counter.runs)

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import psutil
 import pytest
 import redis
 
+from taskcache import Cache
 from taskcache.embedded import EmbeddedServer, acquire, release, supervisor
 from taskcache.embedded.state import read_state, runtime_directory
 from taskcache.errors import NoServer
@@ -293,3 +295,13 @@ def test_the_supervisor_needs_only_the_standard_library() -> None:
     said = subprocess.run([psutil.Process().exe(), "-I", "-S", "-c", program], capture_output=True, text=True)
 
     assert "False\n" == said.stdout
+
+
+def test_a_private_server_needs_cloudpickle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it no server is started, and the error says what to install."""
+    monkeypatch.setitem(sys.modules, "cloudpickle", None)
+    monkeypatch.delenv("TASKCACHE_URL", raising=False)
+    monkeypatch.delenv("REDIS_URL", raising=False)
+
+    with pytest.raises(NoServer, match=r"pip install 'taskcache\[embedded\]'"):
+        Cache(name="without cloudpickle").get("key")

@@ -11,14 +11,18 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cloudpickle
 import pytest
 
 from taskcache import Cache
+from taskcache.cache import COMPUTE_LIMIT
+from taskcache.calls import following
+from taskcache.drivers.pending import Pending
 from tests.nodes.waiting import wait_until
 from tests.with_redis.gate import Gate, Renewals, threads, wait_for_followers
 
@@ -92,6 +96,24 @@ def test_a_function_pickles_by_its_name(shop: Any) -> None:
     for function in (shop.who_computed, shop.who_awaited, shop.Shop.weight):
         assert function is pickle.loads(pickle.dumps(function))
     assert len(pickle.dumps(shop.who_computed)) < 200
+
+
+def test_options_of_a_call_pickle_with_the_function(shop: Any) -> None:
+    """A view of `with_options` is the same function with the same other options, also with a near cache."""
+    for changed in ({"on_cache_error": "raise"}, {"near": True}):
+        view = pickle.loads(pickle.dumps(shop.who_computed.with_options(**changed)))
+
+        assert changed == {name: getattr(view.options, name) for name in changed}
+        assert (7, os.getpid()) == view(7)
+        assert shop.who_computed.key_for(7) == view.key_for(7)
+
+
+def test_a_function_decorated_under_another_name_stays_decorated(shop: Any) -> None:
+    """What its own name finds is the plain function."""
+    copied = pickle.loads(pickle.dumps(shop.decorated))
+
+    assert ((7, os.getpid()), ("shop",)) == (copied(7), copied.options.tags)
+    assert shop.decorated.key_for(7) == copied.key_for(7)
 
 
 def test_a_method_pickles_with_its_object(shop: Any) -> None:
@@ -195,6 +217,41 @@ def test_a_child_uses_connections_of_its_own(cache: Cache) -> None:
         assert True is parent.result(30)
 
 
+def test_a_child_waits_for_no_lock_of_a_thread_that_it_has_not(redis_url: str, cache_name: str) -> None:
+    """A fork may come while another thread opens the cache, computes in all its slots, or borrows a connection."""
+    with Cache(redis_url, name=cache_name) as used, Cache(redis_url, name=cache_name) as unused:
+        used.set("key", 7, 60)
+        pool = used.station.server.client.connection_pool
+        held = [unused._lock, pool._lock, *[used.slots] * COMPUTE_LIMIT]
+        for lock in held:
+            lock.acquire()
+        try:
+            assert (7, 7, 8) == in_child(
+                lambda: (unused.get("key"), used.get("key"), used.get_or_set("other", lambda: 8, 60))
+            )
+        finally:
+            for lock in held:
+                lock.release()
+
+
+@pytest.mark.parametrize("near", [False, True])
+def test_a_child_counts_from_zero(cache: Cache, near: bool) -> None:
+    """What the parent counted is told by the parent; a profile counts with its cache, as ever."""
+    f = cache.cached(name=f"counted {near}", near=near)(lambda: 7)
+    profile = cache.with_options(timeout=30)
+    for _ in range(5):
+        f()
+    cache.set("key", 1)
+
+    def child() -> list[Any]:
+        before = [f.stats()["hits"], f.stats()["misses"], cache.stats()["writes"]]
+        f(), profile.set("key", 2)
+        return [before, f.stats()["hits"], f.stats()["misses"], cache.metrics["writes"]]
+
+    assert [[0, 0, 0], 1, 0, 1] == in_child(child)
+    assert (4, 1, 1) == (f.stats()["hits"], f.stats()["misses"], cache.stats()["writes"])
+
+
 def test_a_child_of_a_process_that_waits_can_call_and_wait(cache: Cache, gate: Gate) -> None:
     """Threads of the parent do not exist in the child: its inbox, keeper and renewer start anew."""
 
@@ -235,6 +292,26 @@ def test_a_child_of_a_process_that_waits_can_call_and_wait(cache: Cache, gate: G
         os.close(ready)
 
         assert ((2, 3, 1), 1, 1) == (found, leader.result(30), follower.result(30))
+
+
+def test_two_threads_of_a_child_wait_for_one_inherited_result() -> None:
+    """One of them makes it usable there, once: a second time would take away what the first one waits on."""
+    met = threading.Barrier(2)
+    times: list[int] = []
+
+    class Inherited(Pending):
+        def after_fork(self) -> None:
+            times.append(1)
+            with suppress(threading.BrokenBarrierError):
+                met.wait(0.5)  # for the other one, which must not come
+            super().after_fork()
+
+    pending = Inherited(cast(Any, None), cast(Any, None), None)
+    pending.pid = -1  # the parent's
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: following.revive(None, pending), range(2)))
+
+    assert ([1], os.getpid()) == (times, pending.pid)
 
 
 def test_a_child_keeps_its_own_leases(redis_url: str, cache_name: str) -> None:

@@ -6,14 +6,54 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import redis
 
-from taskcache import Cache
+from taskcache import Cache, UsageError
 from tests.nodes.server import ValkeyNode
 
 MILLION = 1_000_000
+TOKEN = "3f0c2a4e-3a44-4c7a-9d3b-0a6d5f1f7a10"
+
+
+def test_flush_meets_a_page_without_entries(cache: Cache, client: redis.Redis) -> None:
+    """A key with a hash tag leaves companions that look like entries until their names are read."""
+    for number in range(3):
+        cache.get_or_set(f"{{user{number}}}:name", "Ada")
+        cache.delete(f"{{user{number}}}:name")
+
+    assert 0 == cache.flush()
+    assert [] == list(cache.keys())
+
+
+@pytest.mark.parametrize("ending", [":flight", f":retired:{TOKEN}", f":outcome:{TOKEN}"])
+async def test_a_key_that_is_a_companion_is_refused(cache: Cache, ending: str) -> None:
+    """It would be in the way of the flight of another key, and no command would list or flush it."""
+    key = "a{b}" + ending
+    f = cache.cached(key_fn=lambda args, kwargs: key)(lambda: 1)
+    asks: list[Callable[[], Any]] = [
+        *(lambda: cache.set(key, 1), lambda: cache.get(key), lambda: cache.incr(key), lambda: cache.delete(key)),
+        *(lambda: cache.set_many({"b": 1, key: 2}), lambda: cache.get_or_set(key, 1), f),
+    ]
+    for ask in asks:
+        with pytest.raises(UsageError, match="end it otherwise"):
+            ask()
+    with pytest.raises(UsageError, match="end it otherwise"):
+        await cache.aio.get_or_set(key, 1)
+
+    assert True is cache.set(key.replace("{", "("), 1)
+
+
+def test_an_entry_may_be_called_like_a_companion(cache: Cache) -> None:
+    """Names that only contain what companions end with are listed and removed as any other."""
+    names = {"{eu}:flights:LH1", "{eu}:outcome:good", "{eu}:retired:Smith", "{eu}:flight:1"}
+    cache.set_many(dict.fromkeys(names, 1), 60)
+
+    assert names == set(cache.keys(strip_prefix=True))
+    assert 4 == cache.flush()
+    assert {} == cache.get_many(list(names))
 
 
 class Pulse:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -318,3 +319,14 @@ def test_many_calls_of_a_method_are_the_objects(cache: Cache) -> None:
 
 async def _awaited(begun: Any) -> Any:
     return await (await begun)
+
+
+def test_the_signature_of_a_method_has_no_self(cache: Cache) -> None:
+    """Who looks at it to call it, as frameworks do, finds the parameters of a call."""
+
+    class Shop:
+        @cache.cached()
+        def price(self, number: int, currency: str = "EUR") -> int:
+            return number
+
+    assert "(number: 'int', currency: 'str' = 'EUR') -> 'int'" == str(inspect.signature(Shop().price))

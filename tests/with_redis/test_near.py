@@ -327,3 +327,11 @@ def test_without_a_cache_there_is_nothing_near(redis_url: str) -> None:
         price = counted(cache)
 
         assert [0, 1, 2] == [price(7) for _ in range(3)]
+
+
+def test_a_value_counts_as_long_as_it_is_held(cache: Cache) -> None:
+    """A text that the server has compressed is held unfolded, and what bounds memory is its own length."""
+    text = cache.cached(near=True, name="text", version=1)(lambda number: "x" * 100_000)
+    bring_near(cache, text, 7)
+
+    assert 100_000 < near_of(cache).entries.size_bytes < 110_000

@@ -287,6 +287,38 @@ def test_a_profile_is_a_view_of_the_same_cache(cache: Cache) -> None:
     assert (1, cache.name) == (cache.get("key"), profile.name)
 
 
+def test_a_profile_sees_who_waits(cache: Cache, gate: Gate) -> None:
+    """Also one that was made before the first command."""
+    profile = cache.with_options(timeout=30)
+    f = cache.cached()(gate.pass_first)
+    with threads(2) as run:
+        callers = [run(f), run(f)]
+        gate.wait_reached()
+        wait_for_followers(cache, 1)
+        waits = profile.stats()["waits"]
+        gate.open()
+
+    assert (1, 1, 1) == (waits, *(each.result(30) for each in callers))
+
+
+def test_a_profile_may_take_its_options_from_a_generator(cache: Cache) -> None:
+    """It is looked at for each function, and would be empty for the second."""
+    profile = cache.with_options(tags=(tag for tag in ("a", "b")))
+    functions = [profile.cached(name=name, version=1)(lambda: 1) for name in "fg"]
+
+    assert [("a", "b")] * 2 == [function.explain().tags for function in functions]
+
+
+def test_a_profiles_ignore_is_for_keys_made_of_parameters(cache: Cache) -> None:
+    """A property, and a function with a `key_fn`, go without it; said of themselves it is refused."""
+    profile = cache.with_options(ignore=("session",))
+
+    assert 7 == profile.cached(name="f", key_fn=lambda args, kwargs: "key")(lambda: 7)()
+    assert profile.cached_property(name="p", version=1)(lambda self: 1) is not None
+    with pytest.raises(UsageError, match="would change nothing"):
+        profile.cached(key_fn=lambda args, kwargs: "key", ignore=("session",))(lambda: 7)
+
+
 def test_a_profile_is_checked(cache: Cache) -> None:
     """Unknown options are refused here as well."""
     with pytest.raises(UsageError, match="did you mean 'timeout'"):

@@ -219,6 +219,25 @@ def test_counting_what_is_no_number_is_refused(cache: Cache) -> None:
     assert "value" == cache.get("key")
 
 
+@pytest.mark.parametrize("delta", [1.5, "1", True, None, 2**63, -(2**63) - 1])
+def test_adding_what_a_counter_cannot_hold_is_refused(cache: Cache, delta: Any) -> None:
+    """It is the delta that is wrong, and the error says so; the counter stays."""
+    cache.set("count", 1, 60)
+
+    with pytest.raises(UsageError, match="delta="):
+        cache.incr("count", delta)
+    assert 1 == cache.get("count")
+
+
+def test_a_counter_that_is_full_says_so(cache: Cache) -> None:
+    """In our words, and the counter stays."""
+    cache.set("count", 2**63 - 1, 60)
+
+    with pytest.raises(UsageError, match="64 bits"):
+        cache.incr("count")
+    assert 2**63 - 1 == cache.get("count")
+
+
 def test_get_or_set_computes_once(cache: Cache, gate: Gate) -> None:
     """Those who miss together share one computation; later ones find the value."""
     with threads(5) as run:

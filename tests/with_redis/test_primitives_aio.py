@@ -32,10 +32,16 @@ async def test_types_come_back_as_they_were(cache: Cache, name: str) -> None:
 
 async def test_many_at_once(cache: Cache) -> None:
     """The plural forms."""
-    assert True is await cache.aio.set_many({"a": 1}, 10, b=2)
-    assert {"a": 1, "b": 2} == await cache.aio.get_many(["a", "missing", "b"])
+    assert True is await cache.aio.set_many({"a": 1}, 10, b=2, data=3)
+    assert {"a": 1, "b": 2, "data": 3} == await cache.aio.get_many(["a", "missing", "b", "data"])
     assert 2 == await cache.aio.delete_many(["a", "b", "missing"])
     assert ({}, True, 0) == (await cache.aio.get_many([]), await cache.aio.set_many(), await cache.aio.delete_many([]))
+
+
+async def test_a_delta_that_is_no_whole_number_is_refused(cache: Cache) -> None:
+    """As without `aio`."""
+    with pytest.raises(UsageError, match="delta=1.5"):
+        await cache.aio.incr("count", 1.5)  # type: ignore[arg-type]  # that is the point
 
 
 async def test_deleting_and_counting(cache: Cache, client: redis.Redis) -> None:
@@ -59,6 +65,15 @@ async def test_keys_and_flush(cache: Cache) -> None:
 
     assert (2500, {str(number) for number in range(2500)}) == (len(keys), set(keys))
     assert (2500, []) == (await cache.aio.flush(), [key async for key in cache.aio.keys()])
+
+
+async def test_a_stop_iteration_is_an_error_like_others(cache: Cache) -> None:
+    """No future takes it: who awaited was never told, and so was everybody else who waited for that key."""
+    nothing: list[int] = []
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        await asyncio.wait_for(cache.aio.get_or_set("key", lambda: next(iter(nothing))), 20)
+
+    assert 1 == await asyncio.wait_for(cache.aio.get_or_set("key", lambda: 1), 20)
 
 
 async def test_get_or_set_computes_once(cache: Cache) -> None:
@@ -163,6 +178,21 @@ async def test_what_a_function_gives_is_awaited(cache: Cache) -> None:
     assert "weather of a" == await cache.aio.get_or_set("a", lambda: fetched("a"))
     assert "weather of a" == await cache.aio.get_or_set("a", lambda: fetched("b"))
     assert [1, 2] == [await cache.aio.get_or_set("plain", 1), await cache.aio.get_or_set("called", lambda: 2)]
+
+
+async def test_a_wrong_key_is_named_to_a_coroutine(cache: Cache) -> None:
+    """As `get_or_set` of the cache itself names it."""
+    with pytest.raises(UsageError, match=r"a key is a str.*str\(5\)"):
+        await cache.aio.get_or_set(5, 1)  # type: ignore[call-overload]  # the mistake
+
+
+async def test_a_key_that_is_asked_for_twice_counts_once(cache: Cache) -> None:
+    """It is one hit or one miss, for `get_many` of either kind."""
+    cache.set("a", 1)
+    cache.get_many(["a", "a", "b", "b"])
+    await cache.aio.get_many(["a", "a", "b", "b"])
+
+    assert {"hits": 2, "misses": 2, "writes": 1} == cache.metrics
 
 
 async def test_two_caches_with_one_key_are_two(redis_url: str, cache: Cache, cache_name: str) -> None:

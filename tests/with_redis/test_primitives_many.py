@@ -22,9 +22,9 @@ TOKEN = "00000000-0000-4000-8000-000000000001"
 
 def test_many_at_once(cache: Cache) -> None:
     """The plural forms take dicts, keywords and sequences, and leave out what is not there."""
-    assert True is cache.set_many({"a": 1, "b": 2}, timeout=10, c=3)
+    assert True is cache.set_many({"a": 1, "b": 2}, timeout=10, c=3, data=4, self=5)
 
-    assert {"a": 1, "c": 3} == cache.get_many(["a", "missing", "c"])
+    assert {"a": 1, "c": 3, "data": 4, "self": 5} == cache.get_many(["a", "missing", "c", "data", "self"])
     assert 2 == cache.delete_many(["a", "b", "missing"])
     assert {"c": 3} == cache.get_many(["a", "b", "c"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -47,6 +48,30 @@ def test_a_tag_invalidates_all_that_carry_it(cache: Cache, shop: Shop) -> None:
     cache.invalidate("good-1")
 
     assert ((1, 2, 1, 1), 3, 2, 2, 2) == (before, shop.price(1), shop.price(2), shop.weight(1), shop.order(1))
+
+
+@pytest.mark.parametrize("tags", [(["goods"],), ("",), (7,)])
+async def test_what_is_no_tag_is_refused(cache: Cache, shop: Shop, tags: tuple[Any, ...]) -> None:
+    """It would invalidate nothing, and say nothing."""
+    with pytest.raises(UsageError, match="a tag is a text"):
+        cache.invalidate(*tags)
+    with pytest.raises(UsageError, match="a tag is a text"):
+        await cache.aio.invalidate(*tags)
+
+
+def test_a_tag_is_the_text_that_it_is(cache: Cache) -> None:
+    """A member of a (str, Enum) is its value, whatever this version of Python formats it as."""
+
+    class Colour(str, Enum):
+        RED = "red"
+
+    paint = cache.cached(tags=(Colour.RED,), name="paint", version=1)(Counter())
+    values = [paint()]
+    for tag in ("red", Colour.RED):
+        cache.invalidate(tag)
+        values.append(paint())
+
+    assert [1, 2, 3] == values
 
 
 def test_several_tags_at_once(cache: Cache, shop: Shop) -> None:

@@ -21,10 +21,11 @@ end
 local lasts = stores and (ttl_ms < 0 or ttl_ms >= linger_ms)
 redis.call('SET', outcome, lasts and '' or envelope, 'PX', linger_ms)
 if not there then return 'kept' end
-local fields = redis.call('HKEYS', at)
-local message = token .. (#envelope * #fields <= inline_bytes and envelope or '')
-for _, field in ipairs(fields) do
-  if field:sub(1, 2) == 'w:' then redis.call('PUBLISH', field:sub(3), message) end
+local inboxes = {}
+for _, field in ipairs(redis.call('HKEYS', at)) do
+  if field:sub(1, 2) == 'w:' then inboxes[#inboxes + 1] = field:sub(3) end
 end
+local message = token .. (#envelope * #inboxes <= inline_bytes and envelope or '')
+for _, inbox in ipairs(inboxes) do redis.call('PUBLISH', inbox, message) end
 redis.call('DEL', at)
 return stores and 'stored' or 'delivered'

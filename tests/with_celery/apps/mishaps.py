@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from typing import Any
+
+from celery import current_task
 
 from taskcache import BoundCall, identify
 from tests.with_celery.apps.shop import OutOfStock, cache, fragile, ledger
@@ -31,6 +34,13 @@ identify(Row, key=lambda row: row.number, load=find)
 def row_number(name: str, row: Row) -> int:
     ledger.enter(name)
     return row.number
+
+
+@cache.cache_async(timeout=60)
+def fields(name: str, /, **fields: int) -> dict[str, int]:
+    """Take keywords of any name."""
+    ledger.enter(name)
+    return fields
 
 
 @cache.cache_async(timeout=60, batch=True)
@@ -76,6 +86,13 @@ async def cancelled_among(calls: list[BoundCall]) -> list[int | BaseException]:
     return list(await asyncio.gather(*tasks, return_exceptions=True))
 
 
+@cache.cache_async(timeout=60)
+def exhausted(name: str) -> str:
+    """Ask for one more than there are."""
+    ledger.enter(name)
+    return next(iter(()))
+
+
 @fragile.cache_async(timeout=60, default_retry_delay=1, max_retries=1)
 def tried_again(name: str) -> str:
     """Be held up in each run; the app says that a process which dies has it tried once more."""
@@ -84,8 +101,34 @@ def tried_again(name: str) -> str:
     return f"{name} {run}"
 
 
+@fragile.cache_async(timeout=60, autoretry_for=(OutOfStock,), default_retry_delay=3, max_retries=1)
+def fails_once(name: str) -> str:
+    """Fail in the first run, once the gate is open."""
+    run = ledger.enter(name)
+    if run == 1:
+        ledger.hold(name)
+        raise OutOfStock(name, run)
+    return f"{name} {run}"
+
+
 @cache.cache_async(timeout=60)
 def countdown(name: str, number: int) -> list[int]:
     """Call its own task like a function."""
     ledger.enter(name)
     return [number, *(countdown.task(name, number - 1) if number else [])]
+
+
+@cache.cache_async(timeout=60)
+def retries_with(name: str, number: int, *, others: str = "") -> str:
+    """Retry once, with the arguments that `others` says: the same in one of two ways, or another number in one of two."""
+    run = ledger.enter(name)
+    task: Any = current_task._get_current_object()  # type: ignore[attr-defined]  # a proxy, to None outside of a task
+    if run == 1 and others == "args":
+        raise task.retry((name, number + 1), countdown=0)
+    if run == 1 and others == "kwargs":
+        raise task.retry(kwargs={"number": number + 1, "others": others}, countdown=0)
+    if run == 1 and others == "passed on":
+        raise task.retry(args=task.request.args, kwargs=task.request.kwargs, countdown=0)
+    if run == 1:
+        raise task.retry(args=[name, number], kwargs={"others": others}, countdown=0)
+    return f"{name} {number} {run}"
