@@ -174,6 +174,15 @@ class Near:
                         threads.start(partial(self._run, self._closed), "taskcache-near")
 
     def _run(self, closed: threading.Event) -> None:
+        try:
+            self._listen_until(closed)
+        finally:
+            # Ended from outside, as by gevent's `killall`: a later call begins anew.
+            with self.lock:
+                if self._closed is closed:
+                    self._closed = None
+
+    def _listen_until(self, closed: threading.Event) -> None:
         pause_s = 0.05
         while not closed.is_set():
             try:

@@ -31,6 +31,13 @@ def app() -> Any:
 
 
 @pytest.fixture
+def cache(app: Any, redis_url: str) -> Iterator[Cache]:
+    """A cache that sends through it."""
+    with Cache(redis_url, name="sending", app=app) as cache:
+        yield cache
+
+
+@pytest.fixture
 def sent() -> Iterator[list[dict[str, Any]]]:
     """All that Celery tells of the messages that this process sends."""
     seen: list[dict[str, Any]] = []
@@ -112,9 +119,9 @@ def test_a_broker_behind_sentinels_has_timeouts() -> None:
 # With what, when `with_options` says so for some calls
 
 
-def test_what_with_options_takes_goes_with_the_message(app: Any, redis_url: str, sent: list[dict[str, Any]]) -> None:
+def test_what_with_options_takes_goes_with_the_message(cache: Cache, sent: list[dict[str, Any]]) -> None:
     """Place and limits of this call; nothing of ours is a property of the message."""
-    double = Cache(redis_url, name="sending", app=app).cache_async(timeout=60, queue="a")(lambda x: 2 * x)
+    double = cache.cache_async(timeout=60, queue="a")(lambda x: 2 * x)
     own = {"inline_after": 60, "on_broker_error": "inline", "near": True, "revoke_when_abandoned": True}
     limits = {"priority": 3, "expires": 30, "time_limit": 9, "soft_time_limit": 8}
 
@@ -128,9 +135,9 @@ def test_what_with_options_takes_goes_with_the_message(app: Any, redis_url: str,
 
 
 @pytest.mark.parametrize("name", [*sorted(set(AsyncOptions.__annotations__) - PER_CALL), "batch"])
-def test_what_does_not_travel_is_refused(app: Any, redis_url: str, name: str) -> None:
+def test_what_does_not_travel_is_refused(cache: Cache, name: str) -> None:
     """The worker goes by the decorator: another lifetime for some calls would be dropped without a word."""
-    double = Cache(redis_url, name="sending", app=app).cache_async(timeout=60)(lambda x: 2 * x)
+    double = cache.cache_async(timeout=60)(lambda x: 2 * x)
 
     with pytest.raises(UsageError, match=rf"with_options\({name}=\.\.\.\).*decorat"):
         double.with_options(**{name: 5})
@@ -139,9 +146,8 @@ def test_what_does_not_travel_is_refused(app: Any, redis_url: str, name: str) ->
 # With what, when it is sent again
 
 
-def test_what_is_sent_again_is_still_part_of_its_canvas(app: Any, redis_url: str, sent: list[dict[str, Any]]) -> None:
+def test_what_is_sent_again_is_still_part_of_its_canvas(app: Any, cache: Cache, sent: list[dict[str, Any]]) -> None:
     """The rest of its chain, its chord, links, limits, place and retries go with it; only the header counts on."""
-    cache = Cache(redis_url, name="sending", app=app)
 
     @cache.cache_async(timeout=60, name="sending.double")
     def double(number: int) -> int:
@@ -181,18 +187,18 @@ def test_what_is_sent_again_is_still_part_of_its_canvas(app: Any, redis_url: str
 # What cannot be sent, or taken
 
 
-def test_celerys_first_protocol_is_refused(app: Any, redis_url: str) -> None:
+def test_celerys_first_protocol_is_refused(app: Any, cache: Cache) -> None:
     """Its messages would be lost without a word: the call says which setting it is."""
     app.conf.task_protocol = 1
-    double = Cache(redis_url, name="sending", app=app).cache_async(timeout=60, name="sending.double")(lambda x: 2 * x)
+    double = cache.cache_async(timeout=60, name="sending.double")(lambda x: 2 * x)
 
     with pytest.raises(DispatchFailed, match="set task_protocol = 2"):
         double(2)
 
 
-def test_a_worker_takes_our_messages_whatever_was_set_since(app: Any, redis_url: str) -> None:
+def test_a_worker_takes_our_messages_whatever_was_set_since(app: Any, cache: Cache) -> None:
     """`accept_content` may be set after the functions were decorated and the app has looked at its tasks."""
-    double = Cache(redis_url, name="sending", app=app).cache_async(timeout=60, name="sending.double")(lambda x: 2 * x)
+    double = cache.cache_async(timeout=60, name="sending.double")(lambda x: 2 * x)
     task: Any = double.task
     app.finalize()
     app.conf.accept_content = ["json"]

@@ -48,6 +48,7 @@ def said_nothing_yet() -> Iterator[None]:
     _said.update(before)
 
 
+@pytest.mark.own_server
 def test_one_connection_listens_for_a_process_and_ends_with_it(cache: Cache, client: redis.Redis) -> None:
     """However many functions are near; `close` ends it, and a later call begins anew."""
     bring_near(cache, price_of(cache), 7)
@@ -61,6 +62,7 @@ def test_one_connection_listens_for_a_process_and_ends_with_it(cache: Cache, cli
     assert 1 == len(tracking_clients(client))
 
 
+@pytest.mark.own_server
 def test_a_killed_connection_takes_all_values_with_it(cache: Cache, client: redis.Redis) -> None:
     """What changed while nobody told us is not returned: everything is dropped, and comes back with the connection."""
     price = price_of(cache)
@@ -78,6 +80,21 @@ def kill_once(cache: Cache, client: redis.Redis, price: Any) -> None:
 
     wait_until(lambda: price(7) != old, "the lost connection to be noticed", timeout=5)
     wait_until(lambda: near.is_up, "a new connection")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_listener_that_is_ended_from_outside_begins_anew(cache: Cache, client: redis.Redis) -> None:
+    """As gevent's `killall` ends it, or who raises something in all threads."""
+    price = price_of(cache)
+    old, near = bring_near(cache, price, 7), near_of(cache)
+    tracking = near._tracking
+    assert tracking is not None
+    tracking._changed = lambda keys: sys.exit()
+    client.delete(cache.make_key(price.key_for(7)))
+    wait_until(lambda: near._closed is None, "the listener to end")
+
+    assert not near.is_up
+    assert old != bring_near(cache, price, 7)
 
 
 def test_a_flushed_server_empties_what_is_near(cache: Cache, client: redis.Redis) -> None:
@@ -136,6 +153,7 @@ def test_a_change_that_overtakes_a_read_is_not_lost(proxy: FaultProxy, redis_url
         assert (None, True) == (near.find(key), price(7) != old)
 
 
+@pytest.mark.own_server
 def test_a_forked_child_begins_empty_with_a_connection_of_its_own(redis_url: str, cache_name: str) -> None:
     """What the parent holds stays the parent's, and neither hears or loses what the other does."""
     program = "from tests.with_redis.near_program import beginning, in_child as report"
@@ -151,6 +169,7 @@ def test_a_forked_child_begins_empty_with_a_connection_of_its_own(redis_url: str
         assert 2 == parent.ask("begun[1](7)")
 
 
+@pytest.mark.own_server
 def test_greenlets_share_one_listener(redis_url: str, cache_name: str) -> None:
     """Under gevent hits see changes whether the listener's greenlet gets to run or not."""
     command = [sys.executable, "-m", "tests.with_redis.near_gevent_program", redis_url, cache_name]

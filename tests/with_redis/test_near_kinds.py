@@ -226,6 +226,7 @@ def test_functions_with_options_for_one_call_leave_nothing_behind(cache: Cache) 
     assert 14 == twice(7)
 
 
+@pytest.mark.own_server
 def test_a_cache_that_is_forgotten_stops_listening(redis_url: str, cache_name: str, client: redis.Redis) -> None:
     """Nobody has to close it."""
     its_client = redis.Redis.from_url(redis_url)
