@@ -14,6 +14,7 @@ import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import psutil
@@ -25,6 +26,11 @@ from typing_extensions import Self
 from tests.nodes import guard
 from tests.nodes.certificate import make_certificate
 from tests.nodes.waiting import wait_until
+
+
+def tracking_clients(client: redis.Redis) -> list[Any]:
+    """The connections that the server pushes changes to, as CLIENT LIST describes them."""
+    return [each for each in client.client_list() if "t" in each["flags"]]
 
 
 def free_port() -> int:

@@ -1,4 +1,4 @@
-"""This is where we notice what a test leaves behind: keys without a TTL, and processes."""
+"""This is where we notice what a test leaves behind: keys without a TTL, caches that listen, and processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from tests.nodes import guard
 from tests.nodes.process import is_alive
-from tests.nodes.server import ValkeyNode
+from tests.nodes.server import ValkeyNode, tracking_clients
 from tests.nodes.waiting import wait_until
 
 _COMPANION = re.compile(rb":(flight|retired:[^:]+|outcome:[^:]+)$")
@@ -31,9 +31,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def leaves_no_key_without_ttl(request: pytest.FixtureRequest, valkey: ValkeyNode) -> Iterator[None]:
-    """Give an empty database, and fail the test that leaves a key there which nothing would ever remove."""
+    """Give an empty database, and fail the test that leaves a key there which nothing would ever remove, or a listener."""
     valkey.empty()
     yield
+    with valkey.client() as client:
+        wait_until(lambda: not tracking_clients(client), "its near caches to be closed: use `with Cache(...)`")
     eternal = valkey.keys_without_ttl()
     if request.node.get_closest_marker("keeps_forever"):
         eternal = [key for key in eternal if _COMPANION.search(key) or not _ENTRY_OR_STAMP.match(key)]

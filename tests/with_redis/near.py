@@ -51,8 +51,3 @@ def reads_of(client: redis.Redis, body: Callable[[], object]) -> int:
     before = reads(client)
     body()
     return reads(client) - before
-
-
-def tracking_clients(client: redis.Redis) -> list[Any]:
-    """The connections that the server pushes changes to."""
-    return [each for each in client.client_list() if "t" in each["flags"]]

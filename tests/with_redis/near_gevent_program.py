@@ -14,7 +14,8 @@ import gevent  # noqa: E402
 import redis  # noqa: E402
 
 from taskcache import Cache  # noqa: E402
-from tests.with_redis.near import bring_near, tracking_clients  # noqa: E402
+from tests.nodes.server import tracking_clients  # noqa: E402
+from tests.with_redis.near import bring_near  # noqa: E402
 
 
 def main(url: str, name: str) -> None:

@@ -19,11 +19,11 @@ from taskcache.events import _said
 from taskcache.near.tracking import TRUST_S
 from tests.nodes.prompt import Prompt
 from tests.nodes.proxy import FaultProxy
-from tests.nodes.server import ValkeyNode
+from tests.nodes.server import ValkeyNode, tracking_clients
 from tests.nodes.topology import ClusterNodes
 from tests.nodes.waiting import wait_until
 from tests.with_redis.gate import threads
-from tests.with_redis.near import bring_near, near_of, tracking_clients
+from tests.with_redis.near import bring_near, near_of
 
 ROOT = Path(__file__).parents[2]
 

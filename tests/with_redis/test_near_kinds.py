@@ -11,8 +11,9 @@ import pytest
 import redis
 
 from taskcache import Cache
+from tests.nodes.server import tracking_clients
 from tests.nodes.waiting import wait_until
-from tests.with_redis.near import bring_near, is_near, near_of, reads, reads_of, tracking_clients
+from tests.with_redis.near import bring_near, is_near, near_of, reads, reads_of
 
 
 class Shop:
