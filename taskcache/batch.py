@@ -48,7 +48,7 @@ class Gathered(Pending):
         for each in self._results:
             error = each.exception
             if error is not None:
-                self.settle(Landing(None, error, 0, each.source))
+                self.settle(Landing.failed(error, each.source))
                 return
         self.settle(Landing([each() for each in self._results], None, 0))
 

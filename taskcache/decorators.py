@@ -228,7 +228,7 @@ class AsyncFunction(Function[P, R]):
                 value = run_to_end(value)
             landing = Landing(value, None, 0, "inline")
         except Exception as error:  # noqa: BLE001 - delivered by the result, as a worker's error would be
-            landing = Landing(None, error, 0, "inline")
+            landing = Landing.failed(error, "inline")
         return Result(self, invocation, Pending.landed(landing))
 
     def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> Result[R]:

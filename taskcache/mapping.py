@@ -282,7 +282,7 @@ def _alone(function: Any, call: BoundCall) -> Result[Any]:
         value = function.origin.body(*call.args, **call.kwargs)
         landing = Landing(driver.run_to_end(value) if function.origin.is_coroutine else value, None, 0, "inline")
     except Exception as error:  # noqa: BLE001 - delivered by the result
-        landing = Landing(None, _of_one_call(error), 0, "inline")
+        landing = Landing.failed(_of_one_call(error), "inline")
     return Result(function, None, Pending.landed(landing))
 
 
@@ -296,7 +296,7 @@ def _cached(function: CachedFunction[Any, Any], call: BoundCall, look: _Look | E
         value = calling.answer(function, look.invocation, call.args, call.kwargs)
         landing = Landing(value, None, 0, "inline")
     except Exception as error:  # noqa: BLE001 - delivered by the result
-        landing = Landing(None, _of_one_call(error), 0, "inline")
+        landing = Landing.failed(_of_one_call(error), "inline")
     return Result(function, look.invocation, Pending.landed(landing))
 
 
@@ -327,7 +327,7 @@ def _begin(
         try:
             launcher = function.launcher(call.args, call.kwargs, look.invocation)
         except Exception as error:  # noqa: BLE001 - the error of this call alone
-            failed = Landing(None, _of_one_call(error), 0, "inline")
+            failed = Landing.failed(_of_one_call(error), "inline")
             results[place] = Result(function, None, Pending.landed(failed))
             continue
         errand = look.invocation.errand(station, "")

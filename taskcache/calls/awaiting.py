@@ -120,7 +120,7 @@ def _to_wait(
         value = lead(function, station, invocation, ended, errand.owner, lambda: arguments).value
         return None, Landing(value, None, 0, "inline")
     except Exception as error:  # noqa: BLE001 - the function's own: raised by the one who asked
-        return None, Landing(None, error, 0, "inline")
+        return None, Landing.failed(error, "inline")
 
 
 def _launch_nothing(step: Launch) -> None:

@@ -62,7 +62,8 @@ class PlainCallee:
 def landed(landing: Landing) -> Any:
     """The value of a call, or its error."""
     if landing.error is not None:
-        raise landing.error
+        # As asyncio's futures do: an error that is raised a thousand times does not remember a thousand ways.
+        raise landing.error.with_traceback(landing.trace)
     return landing.value
 
 

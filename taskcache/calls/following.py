@@ -180,7 +180,7 @@ def found(station: Station, invocation: Invocation, token: str) -> Pending:
     landing = blocking.run(flight.judged(invocation.errand(station, ""), first[0], first[1:]), station.server)
     if landing is not None or not token:
         lost = ComputationLost("Its value is not stored any more. Call again.")
-        ended = landing or Landing(None, lost, 0, "joined")
+        ended = landing or Landing.failed(lost, "joined")
         return Pending.landed(ended)
     return attend(station, invocation, token)
 

@@ -110,7 +110,7 @@ class Invocation(Struct, eq=False):
     def landing(self, envelope: Envelope) -> Landing:
         """The value or the error in an envelope; raises UntrustedValue."""
         if int(envelope.flags) & ERROR:
-            return Landing(None, self.codec.open_failure(self.redis_key, envelope), envelope.created_ms)
+            return Landing.failed(self.codec.open_failure(self.redis_key, envelope), created_ms=envelope.created_ms)
         return Landing(self.codec.open(self.redis_key, envelope), None, envelope.created_ms)
 
     def _extra(self, envelope: Envelope) -> Extra:

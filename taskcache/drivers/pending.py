@@ -59,7 +59,7 @@ class Pending:
                 logger.exception("taskcache: a callback of a result failed")
 
     def fail(self, error: BaseException) -> None:
-        self.settle(Landing(None, error, 0, "led" if self.leads else "joined"))
+        self.settle(Landing.failed(error, "led" if self.leads else "joined"))
 
     def cancel(self) -> None:
         self.fail(Cancelled())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from types import TracebackType
 from typing import Literal
 
 from msgspec import Struct
@@ -39,6 +40,12 @@ class Landing(Struct, frozen=True):
     error: BaseException | None
     created_ms: int
     source: Source = "hit"
+    # Where the error came from. Each time it is raised Python adds the way to whoever asked.
+    trace: TracebackType | None = None
+
+    @classmethod
+    def failed(cls, error: BaseException, source: Source = "hit", created_ms: int = 0) -> Landing:
+        return cls(None, error, created_ms, source, error.__traceback__)
 
     def via(self, source: Source) -> Landing:
         return replace(self, source=source)

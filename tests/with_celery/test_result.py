@@ -106,6 +106,18 @@ def test_a_default_does_not_hide_an_error(shop: ModuleType, name: str) -> None:
         result(block=False, default="fine")
 
 
+def test_an_error_does_not_grow_with_each_call(shop: ModuleType, name: str) -> None:
+    """It is one object, as a value is; its traceback is that of the latest call alone."""
+    result, ways = shop.raises(name), []
+    for _ in range(3):
+        with pytest.raises(shop.OutOfStock) as raised:
+            result(timeout=LONG)
+        ways.append(len(raised.traceback))
+
+    assert raised.value is result.exception
+    assert [ways[0]] * 3 == ways
+
+
 # Asking it
 
 
