@@ -43,8 +43,9 @@ def _line(module: Module) -> str:
 
 
 def _purpose(module: Module) -> str:
-    # «This is where we turn …» reads as «turn …» beside the name.
-    return module.purpose.removeprefix("This is where ").removeprefix("we ")
+    # «This is where we turn …» reads as «turn …» beside the name, and «This is where it begins.» as «where it begins.»
+    purpose = module.purpose.removeprefix("This is ")
+    return purpose.removeprefix("where we ")
 
 
 def written() -> str:
