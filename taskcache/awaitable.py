@@ -108,6 +108,7 @@ class AwaitableAsync(Verbs[P, R]):
         function = self.function
         if function.cache.debug:
             return await driver.in_thread(lambda: function.inline(args, kwargs))
+        await awaiting.opened(function.cache)
         invocation = function.invocation(args, kwargs)
         if calling.is_own_ancestor(invocation):
             return await driver.in_thread(lambda: function.inline(args, kwargs, invocation))

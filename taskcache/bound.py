@@ -27,7 +27,7 @@ class BoundFunction:
         self.__func__ = function
         self.__self__ = instance
         self.__wrapped__ = function.origin.fn
-        self.__name__: str = function.origin.fn.__name__
+        self.__name__: str = getattr(function.origin.fn, "__name__", function.name)
         self.__doc__ = function.__doc__
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
+import string
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
@@ -56,8 +58,10 @@ class Function(Generic[P, R]):
 
     def __init__(self, cache: Cache, fn: Callable[..., Any], options: Options) -> None:
         origin = origin_of(fn, options, self.decorator)
-        # First, because it lays the function's own attributes in, whatever their names are.
+        # First, because it lays the function's own attributes in, whatever their names are; but over no verb.
         functools.update_wrapper(self, origin.fn)  # type: ignore[arg-type]  # calls are the subclasses'
+        for name in [name for name in vars(self) if not name.startswith("__") and hasattr(type(self), name)]:
+            del self.__dict__[name]
         self.cache = cache
         self.options = options
         self.origin: Origin = origin
@@ -67,6 +71,7 @@ class Function(Generic[P, R]):
         self._binding: Binding | None = None
         if options.key_fn is None:
             self._binding = compile_binding(self.origin.body, ignore=options.ignore, salt=self.origin.salt)
+        self._check_tags()
         self.stamp = function_stamp(cache.name, self.name)
 
     # -- keys -----------------------------------------------------------------------------------------
@@ -125,6 +130,24 @@ class Function(Generic[P, R]):
     @property
     def _default_lifetime_ms(self) -> int:
         return self.cache.settings.default_timeout_ms
+
+    def _check_tags(self) -> None:
+        """Refuse a tag that is filled from what is no parameter: each call would fail with it."""
+        if callable(self.options.tags):
+            return
+        for tag in self.options.tags:
+            if "{" not in tag:
+                continue
+            known = signature_of(self.origin.body).parameters
+            try:
+                named = [name for _, name, _, _ in string.Formatter().parse(tag) if name is not None]
+            except ValueError as error:
+                raise UsageError(f"{self.name}: the tag {tag!r} is not a format of parameters: {error}") from error
+            for name in named:
+                if re.split(r"[.\[]", name, maxsplit=1)[0] not in known:
+                    raise UsageError(
+                        f"{self.name}: the tag {tag!r} names {name!r}; its parameters are {', '.join(known)}"
+                    )
 
     def _tags(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, ...]:
         tags = self.options.tags

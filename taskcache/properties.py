@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from msgspec.structs import replace
 
-from taskcache.codec.classes import TOKEN_ATTRIBUTE
 from taskcache.decorators import CachedFunction
 from taskcache.drivers import threads
 from taskcache.errors import UncacheableArgument, UsageError
+from taskcache.keys.declared import TOKEN_ATTRIBUTE
 from taskcache.keys.encoding import digest, encode
 from taskcache.options import Options
 from taskcache.protocol.entry import new_token
@@ -69,6 +69,7 @@ class CachedProperty(Generic[R]):
             )
         self.__doc__ = fn.__doc__
         self.__name__ = fn.__name__
+        self.__isabstractmethod__ = getattr(fn, "__isabstractmethod__", False)
 
     def _key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         if self._keyed is not None:

@@ -41,7 +41,14 @@ async def acall(function: Function[Any, Any], args: tuple[Any, ...], kwargs: dic
     """Answer a call of a `cached` function from a coroutine; a plain function is computed in a thread."""
     if function.cache.debug:
         return await body(function, (args, kwargs))
+    await opened(function.cache)
     return await aanswer(function, function.invocation(args, kwargs), args, kwargs)
+
+
+async def opened(cache: Cache) -> None:
+    """Find the server before something asks the codec to: to start one is not the loop's work."""
+    if not cache.is_open:
+        await cache.aio.station()
 
 
 async def aanswer(function: Callee, invocation: Invocation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -69,14 +76,14 @@ async def aanswer(function: Callee, invocation: Invocation, args: tuple[Any, ...
         note_degraded(function, error)
         return await body(function, (args, kwargs))
     if isinstance(ended, Landing):
-        value = landed(ended)
         count = function.stats_counted.miss if ended.source == "inline" else function.stats_counted.hit
         count(time.perf_counter() - began)
-        return value
+        return landed(ended)
     # Whoever cancels this call does not cancel it for the others: the computation is a task of its own.
-    value = await driver.detached(_alead(function, station, invocation, ended, errand.owner, (args, kwargs)))
-    function.stats_counted.miss(time.perf_counter() - began)
-    return value
+    try:
+        return await driver.detached(_alead(function, station, invocation, ended, errand.owner, (args, kwargs)))
+    finally:
+        function.stats_counted.miss(time.perf_counter() - began)
 
 
 async def _in_threads(
@@ -139,6 +146,7 @@ async def aget_or_set(cache: Cache, key: str, value: Any, ttl_ms: int) -> Any:
 
     if cache.debug:
         return await compute()
+    await opened(cache)
     callee = PlainCallee(cache, compute)
     callee.origin.is_coroutine = True
     return await aanswer(callee, Invocation.of(cache.settings, cache.codec, key, "", (), ttl_ms), (), {})

@@ -114,9 +114,10 @@ def answer(function: Callee, invocation: Invocation, args: tuple[Any, ...], kwar
     if isinstance(ended, Landing):
         function.stats_counted.hit(time.perf_counter() - began)
         return landed(ended)
-    value = lead(function, station, invocation, ended, errand.owner, lambda: (args, kwargs)).value
-    function.stats_counted.miss(time.perf_counter() - began)
-    return value
+    try:
+        return lead(function, station, invocation, ended, errand.owner, lambda: (args, kwargs)).value
+    finally:
+        function.stats_counted.miss(time.perf_counter() - began)
 
 
 def _without_cache(function: Callee, error: NoServer, arguments: Arguments) -> Any:

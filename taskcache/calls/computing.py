@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from taskcache import events
-from taskcache.calls.current import Computation, Progress, Tags, ancestors
+from taskcache.calls.current import Computation, Progress, Tags
 from taskcache.calls.invocation import Invocation, sealed_value
 from taskcache.errors import NoServer, ValueTooLarge
 from taskcache.options import Options
@@ -56,7 +56,7 @@ class Attempt:
         now_ms: int,
         run: Run,
         lease: Lease | None = None,
-        above: frozenset[str] | None = None,
+        above: frozenset[str] = frozenset(),
         note_degraded: Callable[[NoServer], None],
     ) -> None:
         self.invocation = invocation
@@ -74,7 +74,7 @@ class Attempt:
         self.computation = Computation(
             key=invocation.key,
             token=token,
-            ancestors=(ancestors() if above is None else above) | {invocation.identity},
+            computes=above | {invocation.identity},
             tags=Tags(self._stamp_of),
             tell=self._tell,
             ask_cancelled=self._ask_cancelled,

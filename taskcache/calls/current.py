@@ -61,7 +61,11 @@ class Computation(Struct, eq=False):
 
     key: str = ""
     token: str = ""
-    ancestors: frozenset[str] = frozenset()
+    # The keys that it computes; in a worker also those of the computations that sent it here.
+    computes: frozenset[str] = frozenset()
+    # The one that it runs in, in this process.
+    within: Computation | None = None
+    is_over: bool = False
     tags: Tags = field(default_factory=Tags)
     tell: Callable[[Progress], None] | None = None
     ask_cancelled: Callable[[], bool] | None = None
@@ -114,7 +118,16 @@ def progress(done: float, total: float = 0, message: str = "") -> None:
 
 def ancestors() -> frozenset[str]:
     """The keys being computed above this point, in this process and in the callers that sent it here."""
-    return _current.get().ancestors
+    found: frozenset[str] = frozenset()
+    computation: Computation | None = _current.get()
+    while computation is not None:
+        # What a body has begun and left behind has a copy of its context, and is no part of it when it is over.
+        if not computation.is_over:
+            found |= computation.computes
+        while computation.within is not None and computation.within.is_over:
+            computation.within = computation.within.within
+        computation = computation.within
+    return found
 
 
 class computing:  # noqa: N801 - used like a function, as those of contextlib
@@ -124,8 +137,11 @@ class computing:  # noqa: N801 - used like a function, as those of contextlib
         self._computation = computation
 
     def __enter__(self) -> Computation:
-        self._entered = _current.set(self._computation)
-        return self._computation
+        computation, within = self._computation, _current.get()
+        computation.within, computation.is_over = None if within is _OUTSIDE else within, False
+        self._entered = _current.set(computation)
+        return computation
 
     def __exit__(self, *error: object) -> None:
+        self._computation.is_over = True
         _current.reset(self._entered)

@@ -93,7 +93,11 @@ def updates(
 ) -> Iterator[Progress]:
     """Yield the progress of a call whenever it changes, until it has landed; it is claimed as `wait` does."""
     told: queue.SimpleQueue[Sighting | None] = queue.SimpleQueue()
-    pending.when_done(lambda _: told.put(None))
+
+    def done(_: Pending) -> None:
+        told.put(None)
+
+    pending.when_done(done)
     stop = pending.on_notice(told.put)
     deadline = None if seconds is None else time.monotonic() + seconds
     last, pause = b"", claims_after
@@ -117,6 +121,7 @@ def updates(
                 yield progress_of(last)
     finally:
         stop()
+        pending.discard(done)
 
 
 def join(station: Station, invocation: Invocation) -> Pending | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from taskcache.calls.hits import Hits, hits_of
 from taskcache.calls.primitives import MISSING
 from taskcache.drivers import hubs
+from taskcache.near.entries import UNREADABLE
 from taskcache.protocol.flight import Landing
 
 if TYPE_CHECKING:
@@ -47,8 +48,8 @@ class _Around(_Nowhere):
         self._invocation = invocation
         held = near.find(invocation.redis_key)
         self._place: Place | None = None
-        if held is not None:
-            self.landing = Landing(held.take(), None, held.created_ms)
+        if held is not None and (value := held.take()) is not UNREADABLE:
+            self.landing = Landing(value, None, held.created_ms)
         else:
             self._place = near.expect(invocation.redis_key)
 
@@ -92,8 +93,8 @@ class NearHits(Hits):
         # A front has looked near already; not every function has one, and looking is cheap beside asking.
         digest, near = self._digest(*args, **kwargs).encode(), self._near
         held = near.find(self._prefix + digest)
-        if held is not None:
-            return held.take()
+        if held is not None and (value := held.take()) is not UNREADABLE:
+            return value
         place = near.expect(self._prefix + digest)
         try:
             return self._kept(near, place, digest, self._station.hit(self._head + digest + b"\r\n"))
@@ -104,8 +105,8 @@ class NearHits(Hits):
     async def aget(self, /, *args: Any, **kwargs: Any) -> Any:
         digest, near = self._digest(*args, **kwargs).encode(), self._near
         held = near.find(self._prefix + digest)
-        if held is not None:
-            return held.take()
+        if held is not None and (value := held.take()) is not UNREADABLE:
+            return value
         place = near.expect(self._prefix + digest)
         try:
             return self._kept(near, place, digest, await self._station.ahit(self._head + digest + b"\r\n"))

@@ -90,7 +90,7 @@ def origin_of(decorated: Any, options: Options, decorator: str) -> Origin:
     version = "" if options.version is None else str(options.version)
     if by_value and options.version is None:
         version = _code_version(fn)
-    is_coroutine, body = inspect.iscoroutinefunction(fn), fn
+    is_coroutine, body = inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(type(fn).__call__), fn
     if options.batch:
         if kind == "class":
             raise UsageError(

@@ -11,18 +11,13 @@ from dataclasses import fields, is_dataclass
 from enum import Enum, Flag
 from functools import lru_cache
 from types import MemberDescriptorType
-from typing import Any, Final
+from typing import Any
 from zlib import crc32
 
 from msgspec import Struct
 
+from taskcache.keys.declared import OF_PROCESS
 from taskcache.keys.naming import find, is_builtin
-
-# Where `cached_property` keeps the identity of an object that has no other.
-TOKEN_ATTRIBUTE: Final = "_taskcache_token"
-# What instances hold for this process only. A generic class notes its parameters on each instance; they say nothing about
-# the value and are not plain data.
-_OF_PROCESS: Final = frozenset(("__orig_class__", TOKEN_ATTRIBUTE))
 
 
 class Shape(Struct, frozen=True):
@@ -75,7 +70,7 @@ def _obstacle(cls: type, names: tuple[str, ...]) -> str:
 def extras_of(value: object, shape: Shape) -> dict[str, Any] | None:
     """Read what a dataclass instance holds beside its fields (a cached property, what `__post_init__` set)."""
     held = getattr(value, "__dict__", {})
-    return {name: held[name] for name in held if name not in shape.fields and name not in _OF_PROCESS} or None
+    return {name: held[name] for name in held if name not in shape.fields and name not in OF_PROCESS} or None
 
 
 def make_dataclass(name: object, fingerprint: object, extras: object, values: list[object]) -> object:

@@ -85,8 +85,9 @@ class _Failure(Struct, frozen=True):
     def finish(self, error: Exception) -> Exception:
         if self.notes:
             # Python 3.10 prints no notes; they stay readable.
-            error.__notes__ = self.notes  # type: ignore[attr-defined]  # typeshed has it from 3.11
-        error.__cause__ = RemoteTraceback(self.text)
+            BaseException.__setattr__(error, "__notes__", self.notes)
+        # Not by assignment: a frozen dataclass may be an error, too.
+        BaseException.__setattr__(error, "__cause__", RemoteTraceback(self.text))
         return error
 
 

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Final, TypeAlias
 
 Fields: TypeAlias = "list[tuple[str, object]]"
+
+# Where `cached_property` keeps the identity of an object that has no other.
+TOKEN_ATTRIBUTE: Final = "_taskcache_token"
+# What instances hold for this process only. A generic class notes its parameters on each instance; they say nothing about
+# the value and are not plain data.
+OF_PROCESS: Final = frozenset(("__orig_class__", TOKEN_ATTRIBUTE))
 
 # A declared class that is also one of these holds content that is in no field.
 CONTENT_TYPES: Final = (str, bytes, bytearray, int, float, complex, list, tuple, dict, set, frozenset)
@@ -43,7 +50,7 @@ def _named_tuple(value: Any) -> Fields | None:
     if not isinstance(names, tuple) or len(names) != len(value):
         return None
     # Adding methods in a subclass of a named tuple is common and adds nothing to say; adding state is refused.
-    if getattr(value, "__dict__", None):
+    if _undeclared(value, ()):
         return None
     return list(zip(names, value, strict=True))
 
@@ -65,7 +72,7 @@ def _all_of(value: Any, names: Iterable[str]) -> Fields | None:
 def _adds_state(value: Any, marker: str) -> bool:
     """Tell whether a subclass without a declaration of its own keeps something that no field says."""
     declared = {name if isinstance(name, str) else name.name for name in getattr(type(value), marker)}
-    if vars(value).keys() - declared if hasattr(value, "__dict__") else False:
+    if _undeclared(value, declared):
         return True
     for base in type(value).__mro__:
         if marker in base.__dict__:
@@ -73,6 +80,20 @@ def _adds_state(value: Any, marker: str) -> bool:
         if base.__dict__.get("__slots__"):
             return True
     return False
+
+
+def _undeclared(value: Any, declared: Collection[str]) -> bool:
+    """Tell whether an instance keeps what no field says, and what does not follow from its fields."""
+    return any(
+        name not in declared
+        and name not in OF_PROCESS
+        and not isinstance(_in_class(value, name), functools.cached_property)
+        for name in getattr(value, "__dict__", ())
+    )
+
+
+def _in_class(value: Any, name: str) -> Any:
+    return next((vars(base)[name] for base in type(value).__mro__ if name in vars(base)), None)
 
 
 def _pydantic(value: Any) -> Fields | None:

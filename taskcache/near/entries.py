@@ -14,9 +14,13 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
+from taskcache.errors import UntrustedValue
+
 # What an entry costs besides its bytes: key, object, index and heap (measured: tests/near/test_entries.py).
 OVERHEAD_BYTES: Final = 700
 NEVER: Final = float("inf")
+# Given in the place of a value: ask the server, whose entry is judged as every other.
+UNREADABLE: Final[Any] = object()
 
 
 class Stamp:
@@ -68,8 +72,13 @@ class Held:
         self.index_key: Any = None
 
     def take(self) -> Any:
-        """The value, or a copy of it."""
-        return self.value if self.reopen is None else self.reopen()
+        """The value, or a copy of it; UNREADABLE where none can be made, since its class is another one by now."""
+        if self.reopen is None:
+            return self.value
+        try:
+            return self.reopen()
+        except UntrustedValue:
+            return UNREADABLE
 
 
 class Place:

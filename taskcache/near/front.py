@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 
 from taskcache.keys.binding import Binding
 from taskcache.near.cache import Near
-from taskcache.near.entries import Held
+from taskcache.near.entries import UNREADABLE, Held
 
 # Exact types whose equality, within one type, is that of the key. Not float: 0.0 and -0.0 are equal and are two calls.
 _PLAIN: Final = frozenset((int, str, bool, bytes, NoneType))
@@ -61,7 +61,8 @@ class Front:
         self._names = [parameter.name for parameter in self._source.counted]
         self._seen: list[set[type]] = [set() for _ in self._names]
         self._stamp = near.stamp(stamp)
-        self._stamp.fronts.add(self)
+        with near.lock:  # under which they are walked
+            self._stamp.fronts.add(self)
         self._compile()
 
     def halt(self) -> None:
@@ -92,8 +93,10 @@ class Front:
             if held is not None:
                 if held.index is not _NOWHERE:
                     self._put(held, args, kwargs)
-                self._stats.hits += 1
-                return held.take()
+                value = held.take()
+                if value is not UNREADABLE:
+                    self._stats.hits += 1
+                    return value
         return self._far(*args, **kwargs)
 
     def _put(self, held: Held, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -156,6 +159,7 @@ class Front:
         )
         renew = source.own("renew", self._renew)
         stats, type_of = source.own("stats", self._stats), source.own("type", type)
+        unreadable = source.own("unreadable", UNREADABLE)
         guards, key = [], ""
         for at, (name, seen) in enumerate(zip(self._names, self._seen, strict=True)):
             kinds = [source.own(f"kind{at}_{number}", kind) for number, kind in enumerate(seen)]
@@ -168,8 +172,13 @@ class Front:
                 f"    {held} = {find}(({key}))",
                 # What is found before a look is found again after it, or has gone with it.
                 f"    if {held} is not None and ({now}() < {front}.quiet_until or {renew}() and {find}(({key})) is {held}):",
-                f"        {stats}.hits += 1",
-                f"        return {held}.value if {held}.reopen is None else {held}.reopen()",
+                f"        if {held}.reopen is None:",
+                f"            {stats}.hits += 1",
+                f"            return {held}.value",
+                f"        {held} = {held}.take()",
+                f"        if {held} is not {unreadable}:",
+                f"            {stats}.hits += 1",
+                f"            return {held}",
                 longer,
             ]
         )

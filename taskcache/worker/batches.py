@@ -153,7 +153,7 @@ def _shared(runs: Sequence[Run]) -> Computation:
         renew(packed)
 
     computation = Computation(
-        ancestors=frozenset().union(*(run.attempt.computation.ancestors for run in runs)),
+        computes=frozenset().union(*(run.attempt.computation.computes for run in runs)),
         # A tag's stamp is the same for all of them.
         tags=first.tags,
         tell=tell,

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import traceback
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -284,3 +285,20 @@ def test_a_property_is_not_run_by_the_wire() -> None:
 
     assert type(again) is Watched
     assert [] == constructed
+
+
+@dataclass(frozen=True)
+class Gone(Exception):
+    """An error that nothing can be assigned to."""
+
+    article: int
+
+
+def test_an_error_that_is_a_frozen_dataclass_arrives() -> None:
+    """What is said of where it came from is said all the same."""
+    error = Gone(7)
+    BaseException.__setattr__(error, "__notes__", ["sold out"])
+    again: Any = delivered(error)
+
+    assert (Gone, 7, ["sold out"]) == (type(again), again.article, again.__notes__)
+    assert isinstance(again.__cause__, RemoteTraceback)

@@ -6,10 +6,10 @@ import functools
 import sys
 import types
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import pytest
 
@@ -325,3 +325,65 @@ def test_a_reloaded_class_is_loaded_by_its_newest_loader() -> None:
 
     assert made is not None
     assert ("new", 1) == load(Reference(made.type_name, (1,)))
+
+
+@dataclass(frozen=True)
+class Field:
+    width: int
+    depth: int
+
+
+class Acre(Field):
+    @functools.cached_property
+    def area(self) -> int:
+        return self.width * self.depth
+
+
+class Corner(NamedTuple("Corner", [("x", int), ("y", int)])):
+    @functools.cached_property
+    def distance(self) -> int:
+        return self.x + self.y
+
+
+T = TypeVar("T")
+
+
+@dataclass
+class Tray(Generic[T]):
+    held: int
+
+
+class Box(Tray[T]):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        (Acre(2, 3), lambda acre: acre.area),
+        (Corner(2, 3), lambda corner: corner.distance),
+        (Box(1), lambda box: setattr(box, "_taskcache_token", "a token")),
+    ],
+    ids=["dataclass", "NamedTuple", "read by cached_property"],
+)
+def test_what_follows_from_the_fields_is_no_state(value: Any, read: Callable[[Any], Any]) -> None:
+    """A property that was read, and noted on the object, makes it no other object."""
+    before = encode(value)
+    read(value)
+
+    assert vars(value)
+    assert before == encode(value)
+
+
+def test_what_a_generic_class_notes_is_no_state() -> None:
+    """Python notes the parameters of `Box[int]` on each instance."""
+    assert encode(Box(1)) == encode(Box[int](1))
+
+
+def test_state_of_an_undeclared_subclass_is_refused() -> None:
+    """Two that differ in it would have one key."""
+    acre = Acre(2, 3)
+    vars(acre)["owner"] = "Ada"
+
+    with pytest.raises(UncacheableArgument):
+        encode(acre)

@@ -160,6 +160,14 @@ def test_progress_is_told_as_it_comes(shop: ModuleType, name: str) -> None:
     assert [] == list(shop.told(name).updates())
 
 
+def test_updates_leave_nothing_behind(held: Result[str]) -> None:
+    """However often they are asked for, as by a page that shows them."""
+    for _ in range(10):
+        assert [] == list(held.updates(timeout=0.01))
+
+    assert [] == held._pending._callbacks
+
+
 def test_updates_end_in_time(held: Result[str]) -> None:
     """A body that tells nothing does not hold up who listens."""
     assert [] == list(held.updates(timeout=0.1))

@@ -369,3 +369,24 @@ async def test_a_batch_that_was_called_can_be_looped_over(cache: Cache) -> None:
 
     assert [0, 1, 2] == batch() == [result() for result in batch] == [result() for result in batch]
     assert [0, 1, 2] == [await result async for result in batch] == await batch
+
+
+async def test_a_call_that_fails_is_a_miss(cache: Cache) -> None:
+    """Whoever computes and fails had no hit."""
+
+    @cache.cached()
+    def fails() -> None:
+        raise LookupError
+
+    @cache.cached()
+    async def fails_too() -> None:
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        fails()
+    for call in (fails.aio, fails_too):
+        with pytest.raises(LookupError):
+            await call()
+
+    counts = [(each.stats()["misses"], each.stats()["failed"], each.stats()["hits"]) for each in (fails, fails_too)]
+    assert [(2, 2, 0), (1, 1, 0)] == counts

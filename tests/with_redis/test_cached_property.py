@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import copy
 import gc
 import pickle
@@ -319,3 +320,16 @@ def test_an_async_def_is_no_property(cache: Cache) -> None:
         @cache.cached_property()
         async def now(self: object) -> int:
             return 1
+
+
+def test_an_abstract_property_makes_its_class_abstract(cache: Cache) -> None:
+    """As one of Python's own."""
+
+    class Clock(abc.ABC):
+        @cache.cached_property
+        @abc.abstractmethod
+        def now(self) -> int:
+            """Say what time it is."""
+
+    with pytest.raises(TypeError, match="abstract"):
+        Clock()  # type: ignore[abstract]

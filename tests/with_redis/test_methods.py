@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import sys
 from dataclasses import dataclass
@@ -330,3 +331,15 @@ def test_the_signature_of_a_method_has_no_self(cache: Cache) -> None:
             return number
 
     assert "(number: 'int', currency: 'str' = 'EUR') -> 'int'" == str(inspect.signature(Shop().price))
+
+
+def test_a_partial_can_be_a_method(cache: Cache) -> None:
+    """It has no name of its own; the one it was given is used."""
+
+    class Shop:
+        price = cache.cached(name="price", ignore=("self",))(
+            functools.partial(lambda cents, self, number: cents * number, 3)
+        )
+
+    assert 21 == Shop().price(7)
+    assert "price" == Shop().price.__name__

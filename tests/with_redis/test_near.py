@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, make_dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -335,3 +336,26 @@ def test_a_value_counts_as_long_as_it_is_held(cache: Cache) -> None:
     bring_near(cache, text, 7)
 
     assert 100_000 < near_of(cache).entries.size_bytes < 110_000
+
+
+@dataclass
+class Row:
+    number: int
+
+
+@pytest.mark.own_server
+def test_a_value_whose_class_has_changed_is_computed_anew(
+    cache: Cache, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an entry on the server that cannot be read any more; a copy is made for each caller."""
+    rows = [cache.cached(near=True, name="row", version=1)(lambda number: globals()["Row"](number))]
+    rows.append(cache.cached(near=True, name="tagged row", version=1, tags=("rows",))(rows[0].__wrapped__))
+    for row in rows:
+        bring_near(cache, row, 7)
+    later = make_dataclass("Row", [("number", int), ("colour", str, "red")], namespace={"__module__": __name__})
+    monkeypatch.setitem(globals(), "Row", later)
+
+    assert [later(7), later(7)] == [row(7) for row in rows]
+    for row in rows:
+        assert later(7) == bring_near(cache, row, 7)
+    assert 0 == reads_of(client, lambda: [row(7) for row in rows])

@@ -361,10 +361,13 @@ def test_attributes_of_a_function_are_its_own(cache: Cache) -> None:
         return 1
 
     f.cache, f.options, f.origin, f.name = {}, None, "elsewhere", "mine"  # type: ignore[attr-defined]  # anybody may
+    f.invocation, f.peek, f.colour = "POST", 3, "red"  # type: ignore[attr-defined]
     cached = cache.cached()(f)
 
     assert [1, 1] == [cached(), cached()]
     assert cached.cache is cache
+    assert cached.peek() is not None
+    assert "red" == cached.colour  # type: ignore[attr-defined]
 
 
 def test_a_profile_stands_on_its_cache(client: redis.Redis, cache_name: str) -> None:

@@ -291,3 +291,10 @@ def test_braces_of_a_user_are_no_template(cache: Cache, counter: Counter) -> Non
     assert [1, 1, 2] == [f("{0}"), f("{0}"), f("{x}")]
     cache.invalidate("q:{0}")
     assert [3, 2] == [f("{0}"), f("{x}")]
+
+
+@pytest.mark.parametrize("tag", ["good-{nunber}", "good-{}", "good-{0}", "good-{number", "good-{number.pk}-{other[1]}"])
+def test_a_tag_of_what_is_no_parameter_is_refused_where_it_is_said(cache: Cache, tag: str) -> None:
+    """Each call would fail with it."""
+    with pytest.raises(UsageError, match="the tag 'good-"):
+        cache.cached(tags=(tag,), name="misspelt")(lambda number: number)
