@@ -396,5 +396,5 @@ class Cache:
 
 def _reference(address: str | None, is_guarded: bool, settings: Settings) -> Cache:
     """The cache that was pickled: this process's own with that name, else a new one from address and environment."""
-    known = opening.known(address, settings.name)
+    known = opening.known(address, settings)
     return known if known is not None else Cache.from_settings(opening.arrived(address, is_guarded), settings)

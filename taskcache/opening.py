@@ -37,6 +37,8 @@ _caches: weakref.WeakValueDictionary[tuple[str, str], Cache] = weakref.WeakValue
 # Of one name at one address there may be several, of which the last is found.
 _all: weakref.WeakSet[Cache] = weakref.WeakSet()
 _lock = threading.Lock()
+# A cache that arrives is the one that this process has by that name; in a local worker it is as its owner has made it.
+owner_decides = False
 
 
 def open_server(database: Any, settings: Settings) -> Opened:
@@ -100,9 +102,11 @@ def renew_when_forked(cache: Cache) -> None:
     _all.add(cache)
 
 
-def known(address: str | None, name: str) -> Cache | None:
-    """The cache of this process with that name at that address."""
-    return _caches.get((address or "", name))
+def known(address: str | None, settings: Settings) -> Cache | None:
+    """The cache of this process with that name at that address; where its owner decides, only one that is set up alike."""
+    cache = _caches.get((address or "", settings.name))
+    is_other = owner_decides and cache is not None and cache.settings.without_secrets() != settings
+    return None if is_other else cache
 
 
 def address_of(database: Any) -> str | None:

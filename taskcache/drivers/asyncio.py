@@ -48,8 +48,7 @@ class AsyncServer:
         if link is None:
             self._forget_closed()
             loop = asyncio.get_running_loop()
-            # The loop forgets it at its end: a link refers to its loop, so by itself neither would ever go.
-            link = self._links[loop] = Link(self._server, self._own_line, lambda: self._links.pop(loop, None))
+            link = self._links[loop] = Link(self._server, self._own_line, self._links)
         try:
             return await link.calls(calls)
         except FAILURES as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from copy import copy
 from typing import Any, Final
@@ -27,9 +27,10 @@ AT_ONCE: Final = 250
 class Link:
     """What one event loop has for a server: a line of our own, or redis-py's client where it has to be that."""
 
-    def __init__(self, server: Server, own_line: bool, forget: Callable[[], object]) -> None:
+    def __init__(self, server: Server, own_line: bool, links: MutableMapping[Any, Link]) -> None:
         self._server = server
-        self._forget = forget
+        # Of all loops, by loop. The loop takes its own out at its end: a link refers to its loop, so neither would ever go.
+        self._links = links
         # When it last could not be opened, and why; those who waited for that need not try it again.
         self._failed: tuple[float, Exception] | None = None
         self._client = async_client(server.client)
@@ -65,10 +66,7 @@ class Link:
             self._failed = None
 
     async def _exchanged(self, calls: Sequence[Call]) -> list[Any]:
-        if self._closer is None:
-            # The loop closes its asynchronous generators when it ends (asyncio.run does): the one hook it has for us.
-            self._closer = self._close_with_loop()
-            await self._closer.__anext__()
+        await self._tie()
         if self._server.is_cluster:
             return await self._by_cluster(calls)
         if not self._own_line:
@@ -77,7 +75,22 @@ class Link:
         if line is None or not line.is_open:
             line = await self._open()
         replies = [line.send(packed(call)) for call in calls]
-        return [await self._answer(call, reply) for call, reply in zip(calls, replies, strict=True)]
+        try:
+            return [await self._answer(call, reply) for call, reply in zip(calls, replies, strict=True)]
+        except BaseException:
+            # Nobody will look at the others, and asyncio logs an error that nobody has looked at.
+            for reply in replies:
+                if not reply.cancel() and not reply.cancelled():
+                    reply.exception()
+            raise
+
+    async def _tie(self) -> None:
+        """Have what is open closed at the end of the loop, or before it by who asks the loop's link to."""
+        if self._closer is None:
+            # The loop closes its asynchronous generators when it ends (asyncio.run does): the one hook it has for us.
+            self._closer = self._close_with_loop()
+            await self._closer.__anext__()
+            self._links.setdefault(asyncio.get_running_loop(), self)
 
     async def _answer(self, call: Call, reply: asyncio.Future[Any]) -> Any:
         # A server that restarted closes the line first, and then knows no script: each is cured once, in either order.
@@ -99,6 +112,8 @@ class Link:
         async with self._opens():
             if self.line is None or not self.line.is_open:
                 self.line = await open_line(self._client.connection_pool)
+                # Again: `close` may have come meanwhile, or between a question and its answer.
+                await self._tie()
         return self.line
 
     async def _by_client(self, call: Call) -> Any:
@@ -133,7 +148,7 @@ class Link:
             yield
         finally:
             self._closer = None
-            self._forget()
+            self._links.pop(asyncio.get_running_loop(), None)
             line, self.line = self.line, None
             if line is not None:
                 await line.close()

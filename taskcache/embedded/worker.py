@@ -72,7 +72,8 @@ class LocalWorker:
 
     def is_as_ordered(self, argv: Sequence[str], environment: Mapping[str, str | None]) -> bool:
         """Whether it was started with these; not so after a private server died and another took its place."""
-        return self._order == (list(argv), dict(environment))
+        # Without what is taken away: a variable that is set meanwhile is none of the worker's.
+        return (self._order[0], _given(self._order[1])) == (list(argv), _given(environment))
 
     def wait_until(self, ready: Callable[[], bool], timeout: float) -> None:
         """Wait for a condition; raises DispatchFailed when the worker ends or the time is over before."""
@@ -141,6 +142,10 @@ def complete(argv: Sequence[str]) -> list[str]:
     own = ["-n", f"local-{os.getpid()}@%h", "-P", "threads", "-c", str(concurrency), "-l", "WARNING", *alone]
     # Redirected, a print becomes a log record `[timestamp: WARNING/MainProcess] ...`.
     return ["--quiet", *argv[:at], *own, *argv[at:], "worker_redirect_stdouts=false"]
+
+
+def _given(environment: Mapping[str, str | None]) -> dict[str, str]:
+    return {name: text for name, text in environment.items() if text is not None}
 
 
 _worker: LocalWorker | None = None

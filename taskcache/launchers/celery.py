@@ -259,7 +259,7 @@ class CeleryLauncher:
         if chunk is not None and not chunk.abandon(token):
             return
         try:
-            self._task.app.control.revoke(token if chunk is None else chunk.id, terminate=True)
+            producers.revoke(self._task.app, token if chunk is None else chunk.id)
         except (OperationalError, OSError) as error:
             warn_once("revoke", "taskcache: an abandoned task could not be revoked (%s)", error)
 

@@ -106,7 +106,8 @@ class LocalLauncher(CeleryLauncher):
         return tuple(body[1]), body[2]
 
     def _header(self) -> dict[str, Any]:
-        return {**super()._header(), "cache": self._function.cache.name, "batch": self._function.options.batch}
+        settings, options = self._function.cache.settings, self._function.options
+        return {**super()._header(), "cache": settings.name, "lease": settings.lease_ms, "batch": options.batch}
 
     def _per_call(self) -> dict[str, Any]:
         limits = ("time_limit", "soft_time_limit", "priority", "expires")
@@ -115,7 +116,8 @@ class LocalLauncher(CeleryLauncher):
 
     def inquire(self, token: str) -> BaseException | None:
         """Look after the worker too: one that has died is started again, and one that cannot live ends the wait."""
-        if self._message is not None:
+        # A forked child looks after its own worker: it has one, and that serves the child's queue.
+        if self._message is not None and self._app is app_of(self._function.cache):
             status = ensure_worker(self._app)
             # One that somebody killed is started again by a later look; one that ends by itself would do so again.
             if status is not None and status > 0:

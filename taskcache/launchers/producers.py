@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from copy import copy
 from typing import Any, Final
 
 from kombu.exceptions import EncodeError, OperationalError
 
 from taskcache.drivers import hubs, threads
+from taskcache.drivers.wire import SILENT
 
 # Long enough for a slow network; a broker that accepts and never answers would otherwise hold a caller for minutes.
 CONNECT_TIMEOUT_S: Final = 3.0
@@ -44,6 +47,8 @@ class _Producers:
     def __init__(self) -> None:
         self.idle: deque[Any] = deque()
         self.places = threading.BoundedSemaphore(_MOST)
+        # When a broker last was silent for the whole of its time, and what was raised.
+        self.silent: tuple[float, OperationalError] | None = None
 
 
 _kept: weakref.WeakKeyDictionary[Any, _Producers] = weakref.WeakKeyDictionary()
@@ -60,7 +65,7 @@ def send(app: Any, publish: Callable[[Any], object]) -> None:
     try:
         _publish(app, publish)
     except OperationalError as error:
-        if not was_idle or isinstance(error.__cause__, TimeoutError):
+        if not was_idle or isinstance(error.__cause__, SILENT):
             raise
         # What one connection has lost, the others have lost too that were idle as long as it.
         _forget_idle(app)
@@ -75,10 +80,19 @@ def _forget_idle(app: Any) -> None:
 
 
 def _publish(app: Any, publish: Callable[[Any], object]) -> None:
+    began = time.monotonic()
     with producer_of(app) as producer:
+        kept = _kept.get(app)
+        if kept is not None and kept.silent is not None and began <= kept.silent[0]:
+            # Who waited for a place meanwhile need not wait for a timeout of its own.
+            raise copy(kept.silent[1]) from kept.silent[1].__cause__
         try:
             publish(producer)
-        except (EncodeError, OperationalError):
+        except EncodeError:
+            raise
+        except OperationalError as error:
+            if kept is not None and isinstance(error.__cause__, SILENT):
+                kept.silent = time.monotonic(), error
             raise
         except _lost(producer.connection) as error:
             raise OperationalError(str(error)) from error
@@ -121,6 +135,27 @@ def messages_in(app: Any, queue: str) -> int | None:
         if producer.connection.transport.driver_type != "redis":
             return None
         return int(producer.channel._size(queue))
+
+
+def revoke(app: Any, task_id: str) -> None:
+    """Have a task revoked: Celery's own message. `control.revoke` sends it without timeouts, and tries for ever."""
+    mailbox = app.control.mailbox
+    arguments = {"task_id": task_id, "terminate": True, "signal": "SIGTERM"}
+    message = {"method": "revoke", "arguments": arguments, "destination": None, "pattern": None, "matcher": None}
+
+    def publish(producer: Any) -> None:
+        # As kombu's mailbox does (kombu.pidbox), whose own producer may not be told to give up.
+        headers = {"clock": mailbox.clock.forward(), "expires": 0}
+        producer.publish(
+            message,
+            exchange=mailbox.exchange.name,
+            declare=[mailbox.exchange],
+            headers=headers,
+            serializer=mailbox.serializer,
+            retry=False,
+        )
+
+    send(app, publish)
 
 
 def _connection(app: Any) -> Any:

@@ -290,6 +290,16 @@ def end(
 
 def attend(errand: Errand, token: str) -> Steps[Landing]:
     """Wait for a flight that somebody else began, and start nothing when it is gone."""
+    # Noted at once, not by the first look a second later: the last other waiter would end what has not begun.
+    settings = errand.settings
+    yield from scripts.follow(
+        errand.key.around(token),
+        token=token,
+        inbox=errand.inbox(),
+        queued_ms=settings.queued_ms,
+        resend_ms=settings.queued_ms,
+        sent=-1,
+    )
     ending = yield from _ended(errand, token, leads=False)
     if isinstance(ending, Delivery):
         return ending.landing.via("joined")

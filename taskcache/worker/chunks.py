@@ -58,8 +58,11 @@ def _run_one_after_another(task: Any, parts: Sequence[Part], name: str) -> None:
             except Reject as error:
                 if getattr(error, "requeue", False):
                     send_again(task, header, 0.0)
-            except NoServer:
-                raise  # nobody would get what the others give: their waiters send them again
+            except NoServer as error:
+                if not getattr(task.request, "taskcache_told", False):
+                    raise  # nobody would get what the others give: their waiters send them again
+                failed += 1
+                log_failed(task, name, error)
             except Exception as error:  # noqa: BLE001 - it is this call's alone, and its waiters have been told
                 failed += 1
                 log_failed(task, name, error)

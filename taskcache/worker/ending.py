@@ -88,6 +88,8 @@ def told(task: Any, runs: Sequence[Run]) -> Iterator[None]:
         raise
     except Exception as error:
         fail(runs, error)
+        # Of the body, whatever its kind: a NoServer after this is not that of our own server.
+        task.request.update({"taskcache_told": True})
         raise
     except BaseException as error:
         if is_of_the_worker(error, runs[0].delivery.is_in_child):

@@ -36,8 +36,8 @@ def execute(task: Any, body: Body, args: Any, kwargs: Any, function: Any = None)
     try:
         return _begin_direct(delivery) if delivery.makes_its_flight else _begin_sent(delivery)
     except NoServer as error:
-        if getattr(task.request, "taskcache_runs", None) is not None:
-            raise  # the body has run: what failed is its publication, and a second run would fare no better
+        if getattr(task.request, "taskcache_runs", None) is not None or getattr(task.request, "taskcache_told", False):
+            raise  # the body has run: its own error, or its publication failed, and a second run would fare no better
         if not delivery.is_direct or getattr(task.request, "taskcache_in_chunk", False):
             raise  # it would be computed for nobody: its waiters are told through the server, or have it sent again
         calling.note_degraded(function, error)
@@ -62,6 +62,8 @@ def _begin_direct(delivery: Delivery) -> Any:
         # Who led it was killed, or interrupted: a caller begins anew then, and nobody has elected our token yet.
         deaths += 1
         if not isinstance(ended.error, NothingLeft) or deaths > errand.settings.max_deaths:
+            # From here on an error is that of the body, NoServer too.
+            delivery.task.request.update({"taskcache_told": True})
             return calling.landed(ended)
 
 

@@ -6,8 +6,9 @@ import functools
 import os
 from typing import Any
 
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
+from taskcache import opening
 from taskcache.batching import BoundCall, alone
 from taskcache.cache import Cache
 from taskcache.calls.retrying import plan
@@ -24,7 +25,9 @@ from taskcache.worker.execution import execute
 
 # The owner gives these to its worker; nobody else sets them.
 app = serve(make_app(os.environ["TASKCACHE_LOCAL_BROKER"], os.environ["TASKCACHE_LOCAL_QUEUE"]))
-cache = Cache()
+opening.owner_decides = True
+# Whatever the environment says: the owner's caches store.
+cache = Cache(debug=False)
 
 
 class LocalTask(FlightTask):
@@ -37,7 +40,7 @@ class LocalTask(FlightTask):
     def function_for(self, request: dict[str, Any]) -> Any:
         """A stand-in for the function, for the main process, which opens no message."""
         header = read_header(request.get(HEADER))
-        return _Sent(cache_named(header.get("cache", "cache")), request.get("shadow") or RUN)
+        return _Sent(header, request.get("shadow") or RUN)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         if "calls" in header_in(self.request):
@@ -52,8 +55,7 @@ class LocalTask(FlightTask):
         except UntrustedValue as error:
             header = header_of(self.request)
             distrust(self.name, header, error)
-            sent = _Sent(cache_named(header.get("cache", "cache")), self.request.shadow or RUN)
-            raise refuse(sent, header, _unopened(error)) from error
+            raise refuse(_Sent(header, self.request.shadow or RUN), header, _unopened(error)) from error
         body = functools.partial(self._tried, function)
         return execute(self, alone(body, function.name) if function.options.batch else body, args, kwargs, function)
 
@@ -99,15 +101,18 @@ def _unopened(error: UntrustedValue) -> ComputationLost:
 class _Sent:
     """What the main process knows of a function that is still in its message."""
 
-    def __init__(self, cache: Cache, name: str) -> None:
-        self.cache = cache
+    def __init__(self, header: dict[str, Any], name: str) -> None:
+        lease_ms = header.get("lease")
+        self.cache = _cache_named(
+            header.get("cache", "cache"), lease_ms if isinstance(lease_ms, int) else cache.settings.lease_ms
+        )
         self.name = name
 
 
 @functools.lru_cache(maxsize=64)
-def cache_named(name: str) -> Cache:
-    """The cache of this name on the owner's server."""
-    return cache if name == cache.name else Cache(name=name)
+def _cache_named(name: str, lease_ms: int) -> Cache:
+    """The cache of this name on the owner's server, as far as the main process has to know it."""
+    return Cache.from_settings(None, replace(cache.settings, name=name, lease_ms=lease_ms))
 
 
 def _in_message(*args: Any) -> None:

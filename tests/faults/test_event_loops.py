@@ -166,3 +166,45 @@ def test_a_twin_of_a_cluster_speaks_tls(start_redis: Any) -> None:
     assert [None, None] == [asyncio.run(ask(client)) for client in clients]
     for client in clients:
         client.close()
+
+
+async def test_a_call_that_fails_leaves_no_error_unseen(
+    proxy: FaultProxy, redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It asks for several things at once, and asyncio logs each error that nobody has looked at."""
+    server = Server(proxy.url(redis_url))
+    loops = AsyncServer(server, own_line=True)
+    await loops.call(ASK)
+    proxy.blackhole = True
+    asked = asyncio.ensure_future(loops.calls([ASK, ASK, ASK]))
+    await asyncio.sleep(0)
+    proxy.refuse = True
+    await asyncio.to_thread(proxy.drop_all)
+    with pytest.raises(NoServer):
+        await asked
+    del asked
+    gc.collect()
+    proxy.blackhole = proxy.refuse = False
+    await loops.close()
+    server.close()
+
+    assert "never retrieved" not in caplog.text
+
+
+async def test_closing_beside_calls_leaves_no_connection(client: redis.Redis, redis_url: str, cache_name: str) -> None:
+    """A call whose connection was closed under it has another one, which the next to close closes too."""
+    server = Server(f"{redis_url}?client_name={cache_name}")
+    loops = AsyncServer(server, own_line=True)
+    await loops.call(ASK)
+    for _ in range(5):
+        asked = [asyncio.create_task(loops.call(ASK)) for _ in range(5)]
+        await asyncio.sleep(0)
+        await loops.close()
+        assert [None] * 5 == await asyncio.gather(*asked)
+        await loops.close()
+
+    def is_gone() -> bool:
+        return cache_name not in {each["name"] for each in client.client_list()}
+
+    await asyncio.to_thread(wait_until, is_gone, "its connections to be closed")
+    server.close()

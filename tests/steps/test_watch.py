@@ -289,25 +289,37 @@ def test_a_reason_ends_the_flight_for_everybody() -> None:
 # Waiting for what somebody else began, without starting anything
 
 
+def attending() -> Hand:
+    """One who attends the flight of T1, and is noted."""
+    return Hand(attend(errand(), T1)).answer([b"flying", b"queued", b"", b"59000"])
+
+
 def test_attending_gives_what_is_delivered() -> None:
     """Always as joined."""
-    hand = Hand(attend(errand(), T1))
+    hand = attending()
     waited = hand.now
     hand.answer(entry("value"))
 
     assert (Wait(T1, False), Landing("value", None, 0, "joined")) == (waited, hand.result)
 
 
+def test_attending_is_noted_before_the_first_look() -> None:
+    """Else whoever leaves as the last one that is known would end what has not begun; it takes nobody's turn to send."""
+    hand = Hand(attend(errand(), T1))
+
+    assert ("follow", "inbox-a", -1) == (hand.call().name, argument(hand, "inbox"), argument(hand, "sent"))
+
+
 def test_attending_looks_at_the_entry() -> None:
     """When the wake-up was empty, or the flight was over before."""
     for ending in (b"", None):
-        hand = Hand(attend(errand(), T1)).answer(ending, [entry("value"), NEW])
+        hand = attending().answer(ending, [entry("value"), NEW])
         assert "value" == hand.result.value
 
 
 @pytest.mark.parametrize("found", [[None, NEW], [entry("value", OLD), NEW], [entry("value"), None]])
 def test_attending_starts_nothing(found: list[bytes | None]) -> None:
     """Over and not stored: an error that says to call again."""
-    hand = Hand(attend(errand(), T1)).answer(None)
+    hand = attending().answer(None)
     with pytest.raises(ComputationLost, match="Call the function again"):
         hand.answer(found)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 from types import ModuleType
+from typing import Any
 
 import pytest
 from celery import chain, chord, group
 
+from taskcache import NoServer
 from tests.nodes.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("shop", "worker")
@@ -139,3 +141,21 @@ def test_an_argument_may_have_any_name(shop: ModuleType, name: str) -> None:
     finally:
         shop.app.conf.update(task_always_eager=False)
     assert 6 == shop.ledger.runs(name)
+
+
+def test_delay_runs_no_body_again_that_had_no_cache_of_its_own(
+    shop: ModuleType, bulk: ModuleType, client: Any, name: str
+) -> None:
+    """It waited for a call that failed, and its error is that of the call, whatever its type."""
+    result = bulk.cut_off(name)
+    shop.ledger.wait_runs(name)
+    sent = bulk.cut_off.delay(name)
+    flight = bulk.cut_off.invocation((name,), {}).place().flight
+    wait_until(lambda: sum(field.startswith(b"w:") for field in client.hkeys(flight)) == 2, "the task to wait", LONG)
+    shop.ledger.open(name)
+
+    with pytest.raises(NoServer, match="another cache"):
+        result(timeout=LONG)
+    with pytest.raises(NoServer, match="another cache"):
+        sent.get(timeout=LONG)
+    assert 1 == shop.ledger.runs(name)

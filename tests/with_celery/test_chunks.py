@@ -10,7 +10,7 @@ import pytest
 import redis
 from celery.signals import before_task_publish
 
-from taskcache import Cancelled, ComputationLost, DispatchFailed, UnknownTask, UsageError, as_completed
+from taskcache import Cancelled, ComputationLost, DispatchFailed, NoServer, UnknownTask, UsageError, as_completed
 from taskcache.launchers import chunk as chunk_module
 from taskcache.launchers import producers
 from taskcache.launchers.celery import CeleryLauncher
@@ -131,6 +131,16 @@ def test_one_failing_call_fails_alone(bulk: ModuleType, shop: ModuleType, worker
     with pytest.raises(shop.OutOfStock, match="13 left"):
         results[1](timeout=LONG)
     worker.wait_for_log("1 of 3 calls of tests.with_celery.apps.bulk.part", LONG)
+
+
+def test_a_body_without_its_own_cache_fails_alone(bulk: ModuleType, name: str, sent: list[dict[str, Any]]) -> None:
+    """What it raises is what a worker raises that cannot reach ours, and then nobody could be told anything."""
+    results = list(bulk.part.starmap(calls(name, 14, 1, 2), chunk=3))
+
+    assert [10, 20] == [result(timeout=LONG) for result in results[1:]]
+    with pytest.raises(NoServer, match="another cache"):
+        results[0](timeout=LONG)
+    assert 1 == len(sent)
 
 
 def test_a_call_whose_arguments_fit_nothing_fails_alone(bulk: ModuleType, name: str) -> None:

@@ -172,6 +172,55 @@ def test_another_order_replaces_the_worker(local: LocalWorker) -> None:
     stop_worker()
 
 
+def test_a_variable_that_is_set_later_is_none_of_the_workers(local: LocalWorker) -> None:
+    """It was started without it, and goes on: a worker that is replaced is ended in the middle of what it does."""
+    stop_worker()
+    with_none = ensure_worker(ARGV, environment={"TINY": "1"})
+
+    assert with_none is ensure_worker(ARGV, environment={"TINY": "1", "CELERY_CONFIG_MODULE": None})
+    stop_worker()
+
+
+SETTINGS_PROGRAM = """
+from taskcache import Cache
+
+cache = Cache(default_timeout=20, lease=30, debug=False)
+
+@cache.cached
+def helper(number):
+    return number
+
+@cache.cache_async(timeout=60)
+def look():
+    cache.set("by the worker", 1)
+    helper(7)
+    redis = cache.station.server.client
+    (flight,) = [key for key in redis.scan_iter("*:flight") if b"look" in key]
+    keys = flight, cache.make_key("by the worker"), cache.make_key(helper.key_for(7))
+    return [redis.pttl(key) for key in keys]
+
+print(*look()(timeout=30))
+"""
+
+
+def test_a_cache_is_there_as_its_owner_has_made_it(place: Path, tmp_path: Path) -> None:
+    """Its lease and lifetimes, and whether it stores, whatever the environment says."""
+    program = tmp_path / "settings_program.py"
+    program.write_text(SETTINGS_PROGRAM)
+    ran = subprocess.run(
+        [sys.executable, str(program)],
+        env={**os.environ, "TASKCACHE_DEBUG": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert 0 == ran.returncode, ran.stderr
+    lease_ms, *lifetimes_ms = map(int, ran.stdout.split())
+
+    assert 20_000 < lease_ms <= 30_000
+    assert all(0 < lifetime_ms <= 20_000 for lifetime_ms in lifetimes_ms)
+
+
 # Its life and end
 
 

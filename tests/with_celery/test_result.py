@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 from celery.exceptions import TimeoutError as CeleryTimeout
+from msgspec.structs import replace
 
-from taskcache import Cancelled, NotReady, Result, UsageError
+from taskcache import Cache, Cancelled, NotReady, Result, UsageError
 from taskcache.calls.current import Progress
 from tests.nodes.prompt import Prompt
 from tests.nodes.waiting import wait_until
@@ -339,6 +340,20 @@ def test_the_last_waiter_to_leave_ends_what_has_not_begun(shop: ModuleType, name
         result()
     assert False is result.cancel()
     assert None is shop.gated.join(name)
+
+
+def test_one_who_has_just_come_is_not_ended_by_one_who_leaves(shop: ModuleType, name: str) -> None:
+    """It is known before its first look, a second later; a browser asks by id, and the one who called goes away."""
+    result = shop.gated.with_options(queue="served by nobody")(name)
+    # With a station of its own, as another process has.
+    settings = replace(shop.cache.settings, lease_ms=7_000)
+    with Cache.from_settings(shop.cache.database, settings) as elsewhere:
+        found = elsewhere.result(result.id)
+        result.cancel()
+
+        with pytest.raises(NotReady):
+            found(timeout=2)
+        assert found.cancel()
 
 
 def test_one_who_leaves_does_not_stop_the_others(shop: ModuleType, held: Result[str], name: str) -> None:

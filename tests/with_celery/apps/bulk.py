@@ -9,7 +9,7 @@ from typing import Any
 
 from celery import current_task
 
-from taskcache import BoundCall, current, progress
+from taskcache import BoundCall, NoServer, current, progress
 from tests.with_celery.apps.shop import OutOfStock, cache, fragile, ledger
 
 
@@ -23,13 +23,23 @@ def note(name: str, number: Any) -> int:
 
 @cache.cache_async(timeout=60)
 def part(name: str, number: int) -> int:
-    """Wait for the gate of its number, if it has one; 13 fails."""
+    """Wait for the gate of its number, if it has one; 13 fails, and 14 as a cache that is away."""
     note(name, number)
     if number >= 100:
         ledger.hold(f"{name}:{number}")
     if number == 13:
         raise OutOfStock(name, number)
+    if number == 14:
+        raise NoServer("another cache than ours")
     return number * 10
+
+
+@cache.cache_async(timeout=60)
+def cut_off(name: str) -> None:
+    """Use another cache, which is away."""
+    ledger.enter(name)
+    ledger.hold(name)
+    raise NoServer("another cache than ours")
 
 
 @cache.cache_async(timeout=60, revoke_when_abandoned=True)
