@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from taskcache import Cache, UsageError, current
+from tests.nodes.waiting import wait_until
 from tests.with_redis.gate import Counter, Gate, threads, wait_for_followers
 
 
@@ -87,14 +88,15 @@ def test_several_tags_at_once(cache: Cache, shop: Shop) -> None:
 def test_one_tag_costs_one_key_however_many_carry_it(cache: Cache, shop: Shop, client: redis.Redis) -> None:
     """Invalidating a hundred entries deletes one key and touches no entry."""
     for number in range(100):
-        shop.price(number)
+        # Not computed: who renews leases may speak a moment later than who held one.
+        shop.price.put(-1, number)
     client.config_resetstat()
     cache.invalidate("goods")
     stats = {name: value["calls"] for name, value in client.info("commandstats").items()}
 
     assert 1 == stats["cmdstat_del"]
     assert {"cmdstat_scan", "cmdstat_unlink", "cmdstat_keys", "cmdstat_evalsha"}.isdisjoint(stats)
-    assert 101 == shop.price(0)
+    assert 1 == shop.price(0)
 
 
 def test_a_tag_may_come_from_the_body(cache: Cache, shop: Shop) -> None:
@@ -119,7 +121,14 @@ def test_a_hit_is_one_round_trip_and_tags_of_arguments_cost_nothing_more(
     more = client.info("commandstats")["cmdstat_mget"]["calls"] - one
 
     assert (1, True) == (one, more <= 3)
-    assert "cmdstat_evalsha" not in client.info("commandstats")
+
+    def need_no_script() -> bool:
+        client.config_resetstat()
+        shop.price(1), shop.order(1)
+        return "cmdstat_evalsha" not in client.info("commandstats")
+
+    # Who renewed the leases of what was computed may have said its last word late.
+    wait_until(need_no_script, "hits without a script")
 
 
 def test_a_tag_covers_what_is_read_after_it_was_added(cache: Cache, gate: Gate) -> None:
