@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,7 +14,7 @@ from msgspec import Struct
 from taskcache import events
 from taskcache.calls.current import Computation, Progress, Tags
 from taskcache.calls.invocation import Invocation, sealed_value
-from taskcache.errors import NoServer, ValueTooLarge
+from taskcache.errors import NoServer, UsageError, ValueTooLarge
 from taskcache.options import Options
 from taskcache.protocol import scripts
 from taskcache.protocol.entry import new_token, read
@@ -86,6 +87,12 @@ class Attempt:
 
     def seal(self, value: Any) -> Sealed:
         """Turn the result into what is published; raises UnstorableValue, ValueTooLarge, or what `store_if` raises."""
+        if isinstance(value, CoroutineType):
+            value.close()
+            raise UsageError(
+                f"{self.invocation.label} gave a coroutine, which can be awaited only once: there is a plain decorator over an "
+                "async def; put taskcache's right over the async def, or make the other one `async def`, too."
+            )
         ttl_ms = self._ttl_ms(value)
         envelope = sealed_value(
             self.invocation,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from taskcache import Cache, opening
+from taskcache import Cache, UsageError, opening
 
 
 async def test_what_a_body_leaves_behind_is_no_part_of_it(cache: Cache) -> None:
@@ -48,6 +48,19 @@ async def test_an_object_with_an_async_call_is_awaited(cache: Cache) -> None:
 
     assert [8, 8] == [await fetch(7), await fetch(7)]
     assert 1 == fetch.stats()["computed"]
+
+
+async def test_an_async_def_behind_a_plain_decorator_is_refused_with_the_cure(cache: Cache) -> None:
+    """What it gives is no value; a secret, which lets other things be stored, would not help."""
+
+    async def fetch(number: int) -> int:
+        return number
+
+    def logged(number: int) -> Any:
+        return fetch(number)
+
+    with pytest.raises(UsageError, match="right over the async def"):
+        cache.cached(name="logged")(logged)(7)
 
 
 @pytest.mark.parametrize("how", ["await", "aio", "get_or_set"])
