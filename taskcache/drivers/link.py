@@ -119,10 +119,14 @@ class Link:
     async def _by_client(self, call: Call) -> Any:
         command, options = as_command(call)
         try:
-            return await self._client.execute_command(*command, **options)
-        except NoScriptError:
-            await self._client.script_load(SCRIPTS[call.name].text)
-            return await self._client.execute_command(*command, **options)
+            try:
+                return await self._client.execute_command(*command, **options)
+            except NoScriptError:
+                await self._client.script_load(SCRIPTS[call.name].text)
+                return await self._client.execute_command(*command, **options)
+        except AttributeError as error:
+            # asyncio of Python 3.13.0 writes to a connection that the server has just closed.
+            raise _lost(error) from error
 
     async def _by_cluster(self, calls: Sequence[Call]) -> list[Any]:
         """One pipeline, which goes to each node once."""
@@ -141,7 +145,7 @@ class Link:
             ]
         except AttributeError as error:
             # It uses connections that another of its tasks has closed, when the cluster changes its shape.
-            raise RedisConnectionError(f"redis-py lost a connection: {error}") from error
+            raise _lost(error) from error
 
     async def _close_with_loop(self) -> AsyncGenerator[None, None]:
         try:
@@ -158,6 +162,10 @@ class Link:
         """Close what is open, before the loop ends."""
         if self._closer is not None:
             await self._closer.aclose()
+
+
+def _lost(error: AttributeError) -> RedisConnectionError:
+    return RedisConnectionError(f"redis-py lost a connection: {error}")
 
 
 def _checked(reply: Any) -> Any:
