@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 import tempfile
 import threading
@@ -136,7 +137,7 @@ class Stage:
             with self.lock:
                 if not worker.is_running:
                     report.chaos["a worker ended by itself"] += 1
-                    end = worker.log()[-2500:]
+                    end = _last_words(worker.log())
                     if "/taskcache/" in end:
                         report.violations.append(f"a worker ended by itself:\n{end}")
                     worker.kill()
@@ -183,6 +184,13 @@ def soak(seconds: float, seed: int) -> Report:
         report.violations.append(f"left processes: {left}")
     report.left["processes"] = str(len(left))
     return report
+
+
+def _last_words(log: str) -> str:
+    """What ended a worker: Celery's word about it, or the end of the log; other processes of its pool write on meanwhile."""
+    entries = re.split(r"^(?=\[\d{4}-)", log, flags=re.MULTILINE)
+    critical = [entry for entry in entries if "CRITICAL/MainProcess" in entry.partition("]")[0]]
+    return critical[-1] if critical else log[-2500:]
 
 
 def survivors(folder: Path) -> list[str]:

@@ -87,6 +87,8 @@ async def test_completion_has_a_timeout(held: Result[str]) -> None:
         _ = [result async for result in as_completed([held], timeout=0.05)]
 
 
+# Python's own words about the loop without manners, in some of its versions.
+@pytest.mark.filterwarnings("ignore:coroutine method 'aclose'", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_loop_that_is_left_early_hears_no_more(
     shop: ModuleType, held: Result[str], name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
