@@ -30,7 +30,7 @@ from taskcache.drivers import blocking
 from taskcache.drivers.station import Station
 from taskcache.errors import NoServer
 from taskcache.protocol.flight import Ending, Errand, Extra, Landing, Lead, judged, obtain
-from taskcache.protocol.steps import Call, Launch, Steps, Wait
+from taskcache.protocol.steps import Call, Steps, Wait
 
 if TYPE_CHECKING:
     from taskcache.cache import Cache
@@ -120,7 +120,7 @@ def _to_wait(
     arguments: Arguments,
 ) -> tuple[Wait | None, Landing | None]:
     """Carry a call on from how its last wait ended to its next wait or its end; what it leads is computed here."""
-    wait, ended = blocking.run_until_wait(steps, station.server, launch=_launch_nothing, ending=ending)
+    wait, ended = blocking.run_until_wait(steps, station.server, ending=ending)
     if not isinstance(ended, Lead):
         return wait, ended
     try:
@@ -128,10 +128,6 @@ def _to_wait(
         return None, Landing(value, None, 0, "inline")
     except Exception as error:  # noqa: BLE001 - the function's own: raised by the one who asked
         return None, Landing.failed(error, "inline")
-
-
-def _launch_nothing(step: Launch) -> None:
-    raise AssertionError(f"a call that computes itself launches nothing: {step!r}")
 
 
 async def aget_or_set(cache: Cache, key: str, value: Any, ttl_ms: int) -> Any:

@@ -23,7 +23,7 @@ from taskcache.drivers.station import Station
 from taskcache.errors import Cancelled, ComputationLost, NoServer, UsageError
 from taskcache.protocol import flight
 from taskcache.protocol.flight import Landing
-from taskcache.protocol.steps import Call, Launch, Wait
+from taskcache.protocol.steps import Call, Wait
 from taskcache.protocol.watch import Sighting
 
 # A waiter that may compute looks this often whether the queued flight is still unclaimed; what a lost retry costs.
@@ -142,14 +142,10 @@ def attend(station: Station, invocation: Invocation, token: str) -> Pending:
     """Wait for a flight by its token; starts nothing."""
     errand = invocation.errand(station, "")
     pending = Pending(flight.attend(errand, token), errand, None)
-    wait, _ = blocking.run_until_wait(pending.steps, station.server, launch=_launch_nothing)
+    wait, _ = blocking.run_until_wait(pending.steps, station.server)
     assert wait is not None
     station.keeper.adopt(pending, wait)
     return pending
-
-
-def _launch_nothing(step: Launch) -> None:
-    raise AssertionError(f"whoever attends a flight launches nothing: {step!r}")
 
 
 def leave(station: Station, pending: Pending, revoke: bool) -> None:

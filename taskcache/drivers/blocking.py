@@ -44,7 +44,7 @@ def run(
 
 
 def run_until_wait(
-    steps: Steps[T], server: Server, *, launch: Callable[[Launch], None], ending: Ending = None
+    steps: Steps[T], server: Server, *, launch: Callable[[Launch], None] = _refuse, ending: Ending = None
 ) -> tuple[Wait, None] | tuple[None, T]:
     """Carry out steps, from how their last wait ended, up to the next, which is given back unanswered, or to their end."""
     try:

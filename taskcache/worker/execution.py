@@ -53,7 +53,7 @@ def _begin_direct(delivery: Delivery) -> Any:
         if landing is not None:
             return calling.landed(landing)
         errand = invocation.errand(station, delivery.owner)
-        wait, ended = blocking.run_until_wait(obtain(errand, first, delivery.token), station.server, launch=_no_launch)
+        wait, ended = blocking.run_until_wait(obtain(errand, first, delivery.token), station.server)
         if isinstance(ended, Lead):
             return _compute(delivery, ended)
         if wait is not None:
@@ -81,10 +81,6 @@ def _followed(delivery: Delivery, token: str) -> Landing:
     )
     assert pending.landing is not None
     return pending.landing
-
-
-def _no_launch(step: Any) -> None:
-    raise AssertionError(f"a direct delivery computes itself and launches nothing: {step!r}")
 
 
 def _begin_sent(delivery: Delivery) -> Any:
@@ -127,7 +123,7 @@ def _taken_over(delivery: Delivery) -> tuple[Delivery, Lead]:
         raise Ignore("stored meanwhile")
     renamed = delivery.renamed()
     errand = invocation.errand(station, renamed.owner)
-    _, ended = blocking.run_until_wait(obtain(errand, first, renamed.token), station.server, launch=_no_launch)
+    _, ended = blocking.run_until_wait(obtain(errand, first, renamed.token), station.server)
     if isinstance(ended, Lead):
         return renamed, ended
     raise Ignore("led by another")
