@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from taskcache import events
@@ -129,8 +130,7 @@ class AwaitableAsync(Verbs[P, R]):
                     launch=lambda step: driver.in_thread(lambda: launcher.launch(step.token)),
                 )
         except NoServer as error:
-            calling.note_degraded(function, error)
-            return await driver.in_thread(lambda: function.inline(args, kwargs, invocation))
+            return await driver.in_thread(partial(function.without_cache, args, kwargs, invocation, error))
         result: Result[R] = function.begun(station, invocation, pending, wait, ended)
         return result
 

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from taskcache import opening
 from taskcache.aio import AsyncCache
 from taskcache.calls import calling, following
+from taskcache.calls.alone import Alone
 from taskcache.calls.current import check_tags
 from taskcache.calls.invocation import Invocation
 from taskcache.calls.primitives import (
@@ -53,10 +54,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-
-
-# How many calls of one process may compute at once while the cache is away: what a database usually bears.
-COMPUTE_LIMIT = 64
 
 
 class Cache:
@@ -106,7 +103,7 @@ class Cache:
     def renew(self) -> None:
         """Make locks, permits and counts anew in a forked child, too: they are those of the parent's threads."""
         self._counts.update(hits=0, misses=0, writes=0)
-        self.slots = threading.BoundedSemaphore(COMPUTE_LIMIT)
+        self.alone = Alone()
         self._lock = threading.Lock()
 
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from msgspec.structs import replace
@@ -186,8 +187,7 @@ class AsyncFunction(Function[P, R]):
                     pending.steps, station.server, launch=lambda step: launcher.launch(step.token)
                 )
         except NoServer as error:
-            calling.note_degraded(self, error)
-            return self.inline(args, kwargs, invocation)
+            return self.without_cache(args, kwargs, invocation, error)
         return self.begun(station, invocation, pending, wait, ended)
 
     def begun(
@@ -220,13 +220,19 @@ class AsyncFunction(Function[P, R]):
 
     def inline(self, args: tuple[Any, ...], kwargs: dict[str, Any], invocation: Invocation | None = None) -> Result[R]:
         """Compute here and now, without the cache."""
-        try:
-            value = self.origin.body(*args, **kwargs)
-            if self.origin.is_coroutine:
-                from taskcache.drivers.asyncio import run_to_end
+        return self._computed(lambda: calling.run(self, (args, kwargs)), invocation)
 
-                value = run_to_end(value)
-            landing = Landing(value, None, 0, "inline")
+    def without_cache(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], invocation: Invocation, error: NoServer
+    ) -> Result[R]:
+        """Compute here what the cache cannot be asked for; raises `error` where the options ask for it."""
+        calling.note_degraded(self, error)
+        compute = partial(calling.run, self, (args, kwargs))
+        return self._computed(lambda: self.cache.alone.call(invocation, compute), invocation)
+
+    def _computed(self, compute: Callable[[], Any], invocation: Invocation | None) -> Result[R]:
+        try:
+            landing = Landing(compute(), None, 0, "inline")
         except Exception as error:  # noqa: BLE001 - delivered by the result, as a worker's error would be
             landing = Landing.failed(error, "inline")
         return Result(self, invocation, Pending.landed(landing))

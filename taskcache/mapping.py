@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -221,7 +222,7 @@ def start(function: Any, window: list[BoundCall], chunk: int = 1) -> list[Result
     if not window:
         return []
     if function.cache.debug:
-        return [_alone(function, call) for call in window]
+        return [_alone(function, call, None) for call in window]
     invocations = [_described(function, call) for call in window]
     try:
         station = function.cache.station
@@ -234,7 +235,7 @@ def start(function: Any, window: list[BoundCall], chunk: int = 1) -> list[Result
     except NoServer as error:
         for _ in window:
             calling.note_degraded(function, error)
-        return [_alone(function, call) for call in window]
+        return [_alone(function, call, each) for call, each in zip(window, invocations, strict=True)]
 
 
 class _Look(Struct, frozen=True):
@@ -276,11 +277,12 @@ def _look(station: Station, invocations: list[Invocation]) -> list[_Look]:
     return looks
 
 
-def _alone(function: Any, call: BoundCall) -> Result[Any]:
-    """Compute one call here, without the cache."""
+def _alone(function: Any, call: BoundCall, invocation: Invocation | Exception | None) -> Result[Any]:
+    """Compute one call here, without the cache; one that has no key shares with nobody."""
+    compute = partial(calling.run, function, (call.args, call.kwargs))
     try:
-        value = function.origin.body(*call.args, **call.kwargs)
-        landing = Landing(driver.run_to_end(value) if function.origin.is_coroutine else value, None, 0, "inline")
+        value = function.cache.alone.call(invocation, compute) if isinstance(invocation, Invocation) else compute()
+        landing = Landing(value, None, 0, "inline")
     except Exception as error:  # noqa: BLE001 - delivered by the result
         landing = Landing.failed(_of_one_call(error), "inline")
     return Result(function, None, Pending.landed(landing))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
 from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -29,8 +28,6 @@ from taskcache.stats import Stats
 if TYPE_CHECKING:
     from taskcache.cache import Cache
     from taskcache.function import Function
-
-_has_slot: ContextVar[bool] = ContextVar("taskcache_has_slot", default=False)
 
 T = TypeVar("T")
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -97,7 +94,7 @@ def answer(function: Callee, invocation: Invocation, args: tuple[Any, ...], kwar
     cache = function.cache
     began = time.perf_counter()
     if is_own_ancestor(invocation):
-        return _run(function, (args, kwargs))
+        return run(function, (args, kwargs))
     try:
         station = cache.station
         landing, first = look(station, invocation)
@@ -110,7 +107,7 @@ def answer(function: Callee, invocation: Invocation, args: tuple[Any, ...], kwar
                 obtain(errand, first), station.server, wait=lambda wait: station.keeper.wait(errand, wait)
             )
     except NoServer as error:
-        return _without_cache(function, error, (args, kwargs))
+        return without_cache(function, invocation, error, (args, kwargs))
     if isinstance(ended, Landing):
         function.stats_counted.hit(time.perf_counter() - began)
         return landed(ended)
@@ -120,18 +117,10 @@ def answer(function: Callee, invocation: Invocation, args: tuple[Any, ...], kwar
         function.stats_counted.miss(time.perf_counter() - began)
 
 
-def _without_cache(function: Callee, error: NoServer, arguments: Arguments) -> Any:
+def without_cache(function: Callee, invocation: Invocation, error: NoServer, arguments: Arguments) -> Any:
     """The cache is away: its user is served all the same, and told once."""
     note_degraded(function, error)
-    if _has_slot.get():
-        # Part of a computation that has a slot: one more for each level of a recursion would be a deadlock.
-        return _run(function, arguments)
-    with function.cache.slots:
-        entered = _has_slot.set(True)
-        try:
-            return _run(function, arguments)
-        finally:
-            _has_slot.reset(entered)
+    return function.cache.alone.call(invocation, lambda: run(function, arguments))
 
 
 def note_degraded(function: Callee, error: NoServer) -> None:
@@ -218,7 +207,7 @@ def lead(
         try:
             called = arguments()
             with computing(attempt.computation):
-                value = retrying.tried(function.options.celery, lambda: _run(function, called))
+                value = retrying.tried(function.options.celery, lambda: run(function, called))
             sealed = attempt.seal(value)
         except BaseException as error:
             function.stats_counted.failed += 1
@@ -237,7 +226,7 @@ def told(error: BaseException) -> BaseException:
     return KeyboardInterrupt() if isinstance(error, Exception) and is_interruption(error) else error
 
 
-def _run(function: Callee, arguments: Arguments) -> Any:
+def run(function: Callee, arguments: Arguments) -> Any:
     args, kwargs = arguments
     value = function.origin.body(*args, **kwargs)
     return driver.run_to_end(value) if function.origin.is_coroutine else value

@@ -220,6 +220,18 @@ def _without_stop(function: Callable[[], T]) -> T:
         raise RuntimeError(f"{getattr(function, '__qualname__', function)} raised StopIteration") from error
 
 
+# What coroutines wait for, as threads wait for theirs.
+Event = asyncio.Event
+
+
+def loop_here() -> asyncio.AbstractEventLoop | None:
+    """The event loop that runs in this thread, if there is one."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
 def while_this_loop_is_open() -> Callable[[], bool]:
     """What tells, from any thread, whether the loop that runs here can still go on."""
     loop = asyncio.get_running_loop()
@@ -248,9 +260,7 @@ def run_to_end(coroutine: Coroutine[Any, Any, T]) -> T:
     if hubs.are_used():
         # Greenlets share one thread, and a thread runs one loop.
         return hubs.run_apart(lambda: asyncio.run(coroutine))
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if loop_here() is None:
         return asyncio.run(coroutine)
     context = contextvars.copy_context()
     with ThreadPoolExecutor(1) as one:

@@ -117,9 +117,9 @@ def publish_given_up(play: Play) -> None:
     wait_until(lambda: client.ask(f"told_by_celery({sent!r})") == ["SUCCESS", f"{direct} 1"], "Celery's value", LONG_S)
 
 
-@row("cache server dead when the call is made", sees="the value, computed by each caller", at_most=4, within_s=8)
+@row("cache server dead when the call is made", sees="the value, computed by each process", at_most=4, within_s=8)
 def cache_dead(play: Play) -> None:
-    """Each caller computes for itself, is told once in the log, and a breaker leaves the dead server alone."""
+    """Each process computes for itself, is told once in its log, and a breaker leaves the dead server alone."""
     play.worker()
     play.people()
     play.open()
@@ -127,14 +127,14 @@ def cache_dead(play: Play) -> None:
     with play.fault():
         play.ask("held")
     play.answered()
-    assert play.runs() <= 3, "one for each caller"
+    assert play.runs() <= 3, "one for each process"
     play.stage.cache.start()
     _later_callers_hit(play, play.runs() + 1)
 
 
 @row(
     "cache server accepts and never answers when the call is made",
-    sees="the value, computed by each caller",
+    sees="the value, computed by each process",
     at_most=4,
     within_s=25,
 )
@@ -147,7 +147,7 @@ def cache_blackholed(play: Play) -> None:
     with play.fault():
         play.ask("held")
     play.answered()
-    assert play.runs() <= 3, "one for each caller"
+    assert play.runs() <= 3, "one for each process"
     play.stage.cache_net.blackhole = False
     _later_callers_hit(play, play.runs() + 1)
 
@@ -222,10 +222,13 @@ def cache_full(play: Play) -> None:
 
 
 @row(
-    "cache server out of memory when the call is made", sees="the value, computed by each caller", at_most=4, within_s=5
+    "cache server out of memory when the call is made",
+    sees="the value, computed by each process",
+    at_most=4,
+    within_s=5,
 )
 def cache_full_before(play: Play) -> None:
-    """A full server that refuses writes counts as away: each caller computes."""
+    """A full server that refuses writes counts as away: each process computes."""
     play.worker()
     play.people()
     play.open()
@@ -234,7 +237,7 @@ def cache_full_before(play: Play) -> None:
     with play.fault():
         play.ask("held")
     play.answered()
-    assert play.runs() <= 3, "one for each caller"
+    assert play.runs() <= 3, "one for each process"
     with play.stage.cache.client() as cache:
         cache.config_set("maxmemory", 0)
     _later_callers_hit(play, play.runs() + 1)
@@ -242,7 +245,7 @@ def cache_full_before(play: Play) -> None:
 
 @row(
     "cache server is a read-only replica when the call is made",
-    sees="the value, computed by each caller",
+    sees="the value, computed by each process",
     at_most=4,
     within_s=5,
 )
@@ -257,7 +260,7 @@ def cache_read_only(play: Play) -> None:
     with play.fault():
         play.ask("held")
     play.answered()
-    assert play.runs() <= 3, "one for each caller"
+    assert play.runs() <= 3, "one for each process"
     with play.stage.cache.client() as cache:
         cache.replicaof("NO", "ONE")
     _later_callers_hit(play, play.runs() + 1)
@@ -280,12 +283,12 @@ def cache_read_only_at_publish(play: Play) -> None:
 
 @row(
     "a script of somebody else's keeps the cache server busy for 3 s when the call is made",
-    sees="the value, computed by each caller or after the script",
+    sees="the value, computed by each process or after the script",
     at_most=4,
     within_s=12,
 )
 def cache_busy(play: Play) -> None:
-    """BUSY counts as away: each caller computes."""
+    """BUSY counts as away: each process computes."""
     play.worker()
     play.people()
     play.open()
@@ -295,7 +298,7 @@ def cache_busy(play: Play) -> None:
     with play.fault():
         play.ask("held")
     play.answered()
-    assert play.runs() <= 3, "one for each caller"
+    assert play.runs() <= 3, "one for each process"
     thread.join()
     _later_callers_hit(play, play.runs() + 1)
 

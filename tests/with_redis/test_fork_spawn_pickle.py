@@ -20,9 +20,10 @@ import cloudpickle
 import pytest
 
 from taskcache import Cache
-from taskcache.cache import COMPUTE_LIMIT
 from taskcache.calls import following
+from taskcache.calls.alone import COMPUTE_LIMIT
 from taskcache.drivers.pending import Pending
+from tests.nodes.server import free_port
 from tests.nodes.waiting import wait_until
 from tests.with_redis.gate import Gate, Renewals, threads, wait_for_followers
 
@@ -222,7 +223,7 @@ def test_a_child_waits_for_no_lock_of_a_thread_that_it_has_not(redis_url: str, c
     with Cache(redis_url, name=cache_name) as used, Cache(redis_url, name=cache_name) as unused:
         used.set("key", 7, 60)
         pool = used.station.server.client.connection_pool
-        held = [unused._lock, pool._lock, *[used.slots] * COMPUTE_LIMIT]
+        held = [unused._lock, pool._lock, *[used.alone.slots] * COMPUTE_LIMIT]
         for lock in held:
             lock.acquire()
         try:
@@ -232,6 +233,18 @@ def test_a_child_waits_for_no_lock_of_a_thread_that_it_has_not(redis_url: str, c
         finally:
             for lock in held:
                 lock.release()
+
+
+def test_a_child_waits_for_no_turn_of_a_thread_that_it_has_not(cache_name: str, gate: Gate) -> None:
+    """A fork may come while another thread computes without the server."""
+    away = Cache(f"redis://127.0.0.1:{free_port()}/0", name=cache_name)
+    f = away.cached()(gate.pass_first)
+    with threads(1) as run:
+        first = run(f)
+        gate.wait_reached()
+        assert 2 == in_child(f)
+        gate.open()
+        assert 1 == first.result(30)
 
 
 @pytest.mark.parametrize("near", [False, True])
