@@ -8,11 +8,14 @@ from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, Final, TypeVar
 
+from taskcache.calls.calling import landed
 from taskcache.calls.invocation import Invocation, sealed_value
 from taskcache.codec.envelope import unpack
 from taskcache.codec.pickling import is_interruption
 from taskcache.drivers import asyncio as driver
+from taskcache.errors import UntrustedValue
 from taskcache.protocol.entry import new_token
+from taskcache.protocol.flight import Landing
 
 # How many calls of one process may compute at once while the cache is away: what a database usually bears.
 COMPUTE_LIMIT: Final = 64
@@ -29,35 +32,35 @@ class Turn:
         self.done = done
         self.has_begun = False
         self.followers = 0
-        # What the leader got, a value or an error, as bytes: whoever opens them has an object of their own.
-        self.sealed: bytes | None = None
-        # It has ended, and nobody can write down how.
-        self.is_unshared = False
+        # The body has given a value or an error; a leader that was interrupted has neither.
+        self.has_ended = False
+        # How it ended, as bytes: whoever opens them has an object of their own. None: nobody can write it down.
+        self._sealed: bytes | None = None
 
     def share(self, invocation: Invocation, value: Any) -> None:
         """Give the value to those who follow."""
         if self.followers:
             # An error is that of a codec or of the value's class: who follows computes, and the leader has its value.
             with suppress(Exception):
-                self.sealed = sealed_value(
+                self._sealed = sealed_value(
                     invocation, value, token=new_token(), created_ms=0, ttl_ms=0, cost_ms=0, stamps=b"", more_tags={}
                 )
-            self.is_unshared = self.sealed is None
+            self.has_ended = True
 
     def share_error(self, invocation: Invocation, error: BaseException) -> None:
         """Give the body's error to those who follow; an interruption is its leader's alone, and they begin anew."""
         if self.has_begun and self.followers and isinstance(error, Exception) and not is_interruption(error):
             with suppress(Exception):
-                self.sealed = invocation.failure(error, new_token())
-            self.is_unshared = self.sealed is None
+                self._sealed = invocation.failure(error, new_token())
+            self.has_ended = True
 
-    def opened(self, invocation: Invocation) -> Any:
-        """What was shared, as an object of its own."""
-        assert self.sealed is not None
-        landing = invocation.landing(unpack(self.sealed))
-        if landing.error is not None:
-            raise landing.error
-        return landing.value
+    def landing(self, invocation: Invocation) -> Landing | None:
+        """How it ended; None where that cannot be written down, or not be read again."""
+        if self._sealed is None:
+            return None
+        with suppress(UntrustedValue):
+            return invocation.landing(unpack(self._sealed))
+        return None
 
 
 class Alone:
@@ -71,7 +74,8 @@ class Alone:
 
     def __init__(self) -> None:
         self.slots = threading.BoundedSemaphore(COMPUTE_LIMIT)
-        self._lock = threading.Lock()
+        # Reentrant: within it the collector may end the turn of a coroutine that nobody holds any more.
+        self._lock = threading.RLock()
         # Of each key those that run or wait for their turn: two at most.
         self._turns: dict[Hashable, list[Turn]] = {}
 
@@ -93,12 +97,13 @@ class Alone:
                     turn.share(invocation, value)
                     return value
             turn.done.wait()
-            if turn.is_unshared:
+            if turn.has_ended:
+                landing = turn.landing(invocation)
+                if landing is not None:
+                    shared: T = landed(landing)
+                    return shared
                 with self.slots, _within():
                     return compute()
-            if turn.sealed is not None:
-                shared: T = turn.opened(invocation)
-                return shared
 
     async def acall(self, invocation: Invocation, compute: Callable[[], Awaitable[T]]) -> T:
         """`call` for coroutines: those of one event loop share."""
@@ -117,12 +122,13 @@ class Alone:
                     turn.share(invocation, value)
                     return value
             await turn.done.wait()
-            if turn.is_unshared:
+            if turn.has_ended:
+                landing = turn.landing(invocation)
+                if landing is not None:
+                    shared: T = landed(landing)
+                    return shared
                 with _within():
                     return await compute()
-            if turn.sealed is not None:
-                shared: T = turn.opened(invocation)
-                return shared
 
 
 class _Place:
@@ -185,4 +191,6 @@ class _within:  # noqa: N801 - used like a function, as those of contextlib
         self._entered = _is_within.set(True)
 
     def __exit__(self, *error: object) -> None:
-        _is_within.reset(self._entered)
+        # Where the collector ends a coroutine of a closed loop, the context is another.
+        with suppress(ValueError):
+            _is_within.reset(self._entered)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
@@ -186,6 +187,59 @@ def test_a_value_that_nobody_can_write(away: Cache, gate: Gate, run: Run) -> Non
 
     assert 6 == len({id(each.result(30)) for each in [first, *others]})
     assert 6 == gate.visits
+
+
+class Unreadable:
+    """A value that is written without complaint and cannot be read again."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __reduce__(self) -> Any:
+        return (int, ("no number",))
+
+
+def test_a_value_that_nobody_can_read(away: Cache, gate: Gate, run: Run) -> None:
+    """The same where the writing goes well and the reading does not."""
+    secret = Cache(away.database, name=away.name, secret="s" * 32, app=away.app)
+
+    @secret.cached()
+    def f() -> Any:
+        return Unreadable(gate.pass_first())
+
+    first, others = behind_one(secret, gate, run, f, 3)
+    gate.open()
+
+    assert {1, 2, 3, 4, 5} >= {each.result(30).number for each in [first, *others]}
+    assert {Unreadable} == {type(each.result(30)) for each in [first, *others]}
+
+
+def test_a_loop_that_is_closed_in_the_middle(away: Cache) -> None:
+    """Its calls hold up nobody: the next loop computes."""
+    runs = 0
+
+    @away.cached()
+    async def f() -> int:
+        nonlocal runs
+        runs += 1
+        if runs == 1:
+            await asyncio.Event().wait()
+        return runs
+
+    async def begun() -> None:
+        while next_in(away) < 2:
+            await asyncio.sleep(0.001)
+
+    loop = asyncio.new_event_loop()
+    tasks = [loop.create_task(f()) for _ in range(3)]
+    loop.run_until_complete(begun())
+    loop.close()
+    assert 2 == asyncio.run(asyncio.wait_for(f(), 30))
+    for task in tasks:
+        task._log_destroy_pending = False  # type: ignore[attr-defined]  # that is what this test is about
+    del tasks, task
+    gc.collect()
+    assert {} == away.alone._turns
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
