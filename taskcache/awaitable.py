@@ -13,11 +13,12 @@ from taskcache.calls.primitives import Entry, invalidated, looked_up, stored
 from taskcache.drivers import asyncio as driver
 from taskcache.drivers.pending import Pending
 from taskcache.errors import NoServer
-from taskcache.protocol.flight import obtain
+from taskcache.protocol.flight import Landing, obtain
 from taskcache.protocol.stamps import bump
 from taskcache.result import Result
 
 if TYPE_CHECKING:
+    from taskcache.calls.invocation import Invocation
     from taskcache.decorators import AsyncFunction
     from taskcache.function import Function
     from taskcache.mapping import Batch
@@ -130,9 +131,19 @@ class AwaitableAsync(Verbs[P, R]):
                     launch=lambda step: driver.in_thread(lambda: launcher.launch(step.token)),
                 )
         except NoServer as error:
-            return await driver.in_thread(partial(function.without_cache, args, kwargs, invocation, error))
+            calling.note_degraded(function, error)
+            return await self._without_cache(args, kwargs, invocation)
         result: Result[R] = function.begun(station, invocation, pending, wait, ended)
         return result
+
+    async def _without_cache(self, args: tuple[Any, ...], kwargs: dict[str, Any], invocation: Invocation) -> Result[R]:
+        function = self.function
+        compute = partial(driver.in_thread, partial(calling.run, function, (args, kwargs)))
+        try:
+            landing = Landing(await function.cache.alone.acall(invocation, compute), None, 0, "inline")
+        except Exception as error:  # noqa: BLE001 - delivered by the result, as a worker's error would be
+            landing = Landing.failed(error, "inline")
+        return Result(function, invocation, Pending.landed(landing))
 
     async def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
         """Have this call computed anew."""

@@ -187,7 +187,9 @@ class AsyncFunction(Function[P, R]):
                     pending.steps, station.server, launch=lambda step: launcher.launch(step.token)
                 )
         except NoServer as error:
-            return self.without_cache(args, kwargs, invocation, error)
+            calling.note_degraded(self, error)
+            compute = partial(calling.run, self, (args, kwargs))
+            return self._computed(lambda: cache.alone.call(invocation, compute), invocation)
         return self.begun(station, invocation, pending, wait, ended)
 
     def begun(
@@ -221,14 +223,6 @@ class AsyncFunction(Function[P, R]):
     def inline(self, args: tuple[Any, ...], kwargs: dict[str, Any], invocation: Invocation | None = None) -> Result[R]:
         """Compute here and now, without the cache."""
         return self._computed(lambda: calling.run(self, (args, kwargs)), invocation)
-
-    def without_cache(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], invocation: Invocation, error: NoServer
-    ) -> Result[R]:
-        """Compute here what the cache cannot be asked for; raises `error` where the options ask for it."""
-        calling.note_degraded(self, error)
-        compute = partial(calling.run, self, (args, kwargs))
-        return self._computed(lambda: self.cache.alone.call(invocation, compute), invocation)
 
     def _computed(self, compute: Callable[[], Any], invocation: Invocation | None) -> Result[R]:
         try:

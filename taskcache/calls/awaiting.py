@@ -21,7 +21,6 @@ from taskcache.calls.calling import (
     lead,
     note_degraded,
     told,
-    without_cache,
 )
 from taskcache.calls.computing import new_owner
 from taskcache.calls.current import computing
@@ -74,7 +73,8 @@ async def aanswer(function: Callee, invocation: Invocation, args: tuple[Any, ...
             else:
                 ended = await _in_threads(function, station, invocation, errand, first, (args, kwargs))
     except NoServer as error:
-        return await _without_cache(function, invocation, error, (args, kwargs))
+        note_degraded(function, error)
+        return await cache.alone.acall(invocation, lambda: body(function, (args, kwargs)))
     if isinstance(ended, Landing):
         count = function.stats_counted.miss if ended.source == "inline" else function.stats_counted.hit
         count(time.perf_counter() - began)
@@ -84,14 +84,6 @@ async def aanswer(function: Callee, invocation: Invocation, args: tuple[Any, ...
         return await driver.detached(_alead(function, station, invocation, ended, errand.owner, (args, kwargs)))
     finally:
         function.stats_counted.miss(time.perf_counter() - began)
-
-
-async def _without_cache(function: Callee, invocation: Invocation, error: NoServer, arguments: Arguments) -> Any:
-    """`without_cache` from a coroutine; who computes a plain function takes its turn with the thread to compute in."""
-    if not function.origin.is_coroutine:
-        return await driver.in_thread(lambda: without_cache(function, invocation, error, arguments))
-    note_degraded(function, error)
-    return await function.cache.alone.acall(invocation, lambda: body(function, arguments))
 
 
 async def _in_threads(

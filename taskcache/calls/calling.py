@@ -107,7 +107,8 @@ def answer(function: Callee, invocation: Invocation, args: tuple[Any, ...], kwar
                 obtain(errand, first), station.server, wait=lambda wait: station.keeper.wait(errand, wait)
             )
     except NoServer as error:
-        return without_cache(function, invocation, error, (args, kwargs))
+        note_degraded(function, error)
+        return cache.alone.call(invocation, lambda: run(function, (args, kwargs)))
     if isinstance(ended, Landing):
         function.stats_counted.hit(time.perf_counter() - began)
         return landed(ended)
@@ -115,12 +116,6 @@ def answer(function: Callee, invocation: Invocation, args: tuple[Any, ...], kwar
         return lead(function, station, invocation, ended, errand.owner, lambda: (args, kwargs)).value
     finally:
         function.stats_counted.miss(time.perf_counter() - began)
-
-
-def without_cache(function: Callee, invocation: Invocation, error: NoServer, arguments: Arguments) -> Any:
-    """The cache is away: its user is served all the same, and told once."""
-    note_degraded(function, error)
-    return function.cache.alone.call(invocation, lambda: run(function, arguments))
 
 
 def note_degraded(function: Callee, error: NoServer) -> None:

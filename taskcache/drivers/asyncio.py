@@ -8,6 +8,7 @@ import inspect
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from itertools import chain
 from typing import Any, TypeVar
@@ -222,6 +223,12 @@ def _without_stop(function: Callable[[], T]) -> T:
 
 # What coroutines wait for, as threads wait for theirs.
 Event = asyncio.Event
+
+
+async def wait_for(event: asyncio.Event, seconds: float) -> None:
+    """Wait until an event is set, at most that long."""
+    with suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
 
 
 def loop_here() -> asyncio.AbstractEventLoop | None:

@@ -6,11 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from celery import Celery
 
 from taskcache import Cache
+from taskcache.calls import alone
 from taskcache.embedded import release
+from tests.nodes.server import free_port
 from tests.nodes.waiting import wait_until
-from tests.with_redis.gate import Counter, Gate
+from tests.with_redis.gate import Counter, Gate, threads
+from tests.with_redis.outage import Run
 
 VARIABLES = ("EMBEDDED", "SERVER", "URL")
 
@@ -50,3 +54,22 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_fleet: None) -> 
 def counter() -> Counter:
     """What a function under test calls, to be counted."""
     return Counter()
+
+
+@pytest.fixture
+def away(cache_name: str) -> Cache:
+    """A cache whose server does not run."""
+    return Cache(f"redis://127.0.0.1:{free_port()}/0", name=cache_name, app=Celery("away", set_as_current=False))
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits to begin waits until the one before has ended, however long a busy machine takes to bring the others."""
+    monkeypatch.setattr(alone, "GATHER_S", 60)
+
+
+@pytest.fixture
+def run() -> Iterator[Run]:
+    """What calls a function in a thread of its own, and gives its future."""
+    with threads(40) as submit:
+        yield submit

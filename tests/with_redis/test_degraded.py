@@ -15,15 +15,9 @@ from redis.exceptions import OutOfMemoryError
 
 from taskcache import Cache, NoServer, TaskCacheError, current
 from tests.nodes.proxy import FaultProxy
-from tests.nodes.server import ValkeyNode, free_port
+from tests.nodes.server import ValkeyNode
 from tests.nodes.waiting import wait_until
 from tests.with_redis.gate import Counter, Gate, threads, wait_for_followers
-
-
-@pytest.fixture
-def away(cache_name: str) -> Cache:
-    """A cache whose server does not run."""
-    return Cache(f"redis://127.0.0.1:{free_port()}/0", name=cache_name)
 
 
 @pytest.fixture
