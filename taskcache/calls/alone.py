@@ -21,6 +21,8 @@ from taskcache.protocol.flight import Landing
 
 # How many threads of one process may compute at once while the cache is away: what a database usually bears.
 COMPUTE_LIMIT: Final = 64
+# Who has waited for so long computes all the same: those who compute may be waiting for threads of their own.
+SLOT_WAIT_S: Final = 10.0
 # How long a computation that follows another of its key waits at most for more who want it.
 GATHER_S: Final = 0.05
 
@@ -63,13 +65,17 @@ class Turn:
 
     def _share_error(self, error: Exception) -> None:
         """Give the body's error to those who follow, if they get the same: without a server there is no need for less."""
-        if is_interruption(error):
+        if is_interruption(error) or error.__cause__ is not None:
             return
-        with suppress(Exception):
+        try:
             sealed = self.invocation.failure(error, new_token())
             again = self.invocation.landing(unpack(sealed)).error
-            if (type(again), again.args, vars(again)) == (type(error), error.args, vars(error)):  # type: ignore[union-attr]  # an error, or suppressed
+            assert again is not None
+            if type(again) is type(error) and _parts(again) == _parts(error):
                 self._sealed = sealed
+        except Exception as broken:
+            if is_interruption(broken):
+                raise
 
     def landing(self, invocation: Invocation) -> Landing | None:
         """How it ended; None where that was not written down, or cannot be read again."""
@@ -87,10 +93,14 @@ class Turn:
             if self.has_begun and self.followers and isinstance(error, Exception):
                 self._share_error(error)
         finally:
-            self.has_begun = self.has_ended = True
-            # A loop that was closed in the middle has nobody left to wake.
-            with suppress(RuntimeError):
-                self.done.set()
+            self.end()
+
+    def end(self) -> None:
+        """Let those go on who wait; more than once does no harm."""
+        self.has_begun = self.has_ended = True
+        # A loop that was closed in the middle has nobody left to wake.
+        with suppress(RuntimeError):
+            self.done.set()
 
 
 class Alone:
@@ -102,8 +112,7 @@ class Alone:
     one of its key under way begins the next when that has ended, or after `GATHER_S`, for all who have come until then.
     (Databases commit in groups in this way: DeWitt et al., SIGMOD 1984.)
 
-    Whoever follows waits for what begins after its call, and who leads waits for a bounded time: no two can wait for each
-    other.
+    Whoever follows waits for what begins after its call, and who leads for a bounded time: no two wait for each other.
     """
 
     def __init__(self) -> None:
@@ -117,26 +126,25 @@ class Alone:
         """Compute a call, or get what another thread computes after now; raises what the function raises."""
         if _has_slot.get() or driver.loop_here() is not None:
             # A part of what has a slot takes no other, and waits for nobody who may want one; a loop's thread waits neither.
-            return compute()
+            return _computed(invocation, compute)
         own = Turn(invocation, threading.Event(), threading.get_ident())
         with own:
             turn, before = self._join(invocation.identity, own)
             if turn is own:
                 if before is not None:
                     before.done.wait(GATHER_S)
-                with self.slots, _slot():
+                with _slot(self.slots):
                     self._begin(own)
-                    with _alone(invocation):
-                        value = compute()
+                    value = _computed(invocation, compute)
                 own.share(value)
                 return value
             if turn.leader == own.leader:
-                return compute()
+                return _computed(invocation, compute)
         turn.done.wait()
         landing = turn.landing(invocation)
         if landing is None:
-            with self.slots, _slot():
-                return compute()
+            with _slot(self.slots):
+                return _computed(invocation, compute)
         shared: T = landed(landing)
         return shared
 
@@ -144,24 +152,32 @@ class Alone:
         """`call` for coroutines: those of one event loop share, and to cancel one cancels it for nobody else."""
         own = Turn(invocation, driver.Event())
         turn, before = self._join((ref(driver.loop_here()), invocation.identity), own)
+        landing: Landing | None
         if turn is own:
-            return await driver.detached(self._lead(own, before, compute))
-        await turn.done.wait()
-        landing = turn.landing(invocation)
+            # Cancelled before its first step, a task runs nothing, not even what ends its turn.
+            landing = await driver.detached(self._lead(own, before, compute), ended=own.end)
+        else:
+            await turn.done.wait()
+            landing = turn.landing(invocation)
         if landing is None:
-            return await compute()
-        shared: T = landed(landing)
-        return shared
+            with _alone(invocation):
+                return await compute()
+        value: T = landed(landing)
+        return value
 
-    async def _lead(self, own: Turn, before: Turn | None, compute: Callable[[], Awaitable[T]]) -> T:
-        with own:
-            if before is not None:
-                await driver.wait_for(before.done, GATHER_S)
-            self._begin(own)
-            with _alone(own.invocation):
-                value = await compute()
-            own.share(value)
-            return value
+    async def _lead(self, own: Turn, before: Turn | None, compute: Callable[[], Awaitable[Any]]) -> Landing:
+        try:
+            with own:
+                if before is not None:
+                    await driver.wait_for(before.done, GATHER_S)
+                self._begin(own)
+                with _alone(own.invocation):
+                    value = await compute()
+                own.share(value)
+        except (KeyboardInterrupt, SystemExit) as error:
+            # From a task of its own it would end the loop; it is for who called to let it.
+            return Landing.failed(error)
+        return Landing(value, None, 0)
 
     def _join(self, key: Hashable, own: Turn) -> tuple[Turn, Turn | None]:
         """The turn that a call belongs to, its own where none is joined, and the one that its own comes after."""
@@ -184,11 +200,27 @@ def _alone(invocation: Invocation) -> computing:
     return computing(Computation(key=invocation.key, computes=frozenset({invocation.identity})))
 
 
+def _computed(invocation: Invocation, compute: Callable[[], T]) -> T:
+    with _alone(invocation):
+        return compute()
+
+
+def _parts(error: BaseException) -> tuple[Any, ...]:
+    """What a caller may look at."""
+    return (error.args, vars(error), str(error), getattr(error, "name", None), getattr(error, "obj", None))
+
+
 class _slot:  # noqa: N801 - used like a function, as those of contextlib
-    """Mark what runs in a slot."""
+    """Take one of the slots, and mark what runs in it."""
+
+    def __init__(self, slots: threading.BoundedSemaphore) -> None:
+        self._slots = slots
 
     def __enter__(self) -> None:
+        self._is_taken = self._slots.acquire(timeout=SLOT_WAIT_S)
         self._entered = _has_slot.set(True)
 
     def __exit__(self, *error: object) -> None:
         _has_slot.reset(self._entered)
+        if self._is_taken:
+            self._slots.release()

@@ -248,11 +248,17 @@ def while_this_loop_is_open() -> Callable[[], bool]:
 _detached: set[asyncio.Task[Any]] = set()
 
 
-async def detached(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Await a coroutine in a task of its own, which goes on when the one who awaits it is cancelled."""
+async def detached(coroutine: Coroutine[Any, Any, T], ended: Callable[[], None] | None = None) -> T:
+    """
+    Await a coroutine in a task of its own, which goes on when the one who awaits it is cancelled.
+
+    `ended` is called when that task is over, also where it was cancelled before it began.
+    """
     task = asyncio.get_running_loop().create_task(coroutine)
     _detached.add(task)
     task.add_done_callback(_forget)
+    if ended is not None:
+        task.add_done_callback(lambda _: ended())
     return await asyncio.shield(task)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from taskcache import Cache
+from taskcache.calls import alone
 from tests.nodes.waiting import wait_until
 from tests.with_redis.gate import Gate
 from tests.with_redis.outage import Run, behind_one, until, waiting
@@ -174,6 +175,69 @@ def test_a_cancelled_call_is_cancelled_for_nobody_else(away: Cache, gate: Gate, 
         return await first, await asyncio.wait_for(asyncio.gather(*followers), 30)
 
     assert (1, [2] * 5, 2) == (*asyncio.run(main()), gate.visits)
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_loop_that_ends_before_a_call_has_begun(away: Cache) -> None:
+    """Its last tasks are cancelled before their first step; who asks while it ends has an answer, and it ends."""
+    runs = 0
+
+    @away.cached()
+    async def f() -> int:
+        nonlocal runs
+        runs += 1
+        return runs
+
+    async def last() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            seen.append(await f())
+
+    async def main() -> None:
+        await f()
+        lasting = [asyncio.ensure_future(last()) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert [*lasting, asyncio.ensure_future(f())]
+
+    seen: list[int] = []
+    asyncio.run(asyncio.wait_for(main(), 30))
+
+    assert 3 == len(seen)
+
+
+def test_an_exit_is_for_who_called(away: Cache) -> None:
+    """As without the cache: a loop goes on when its caller lets it."""
+
+    @away.cached()
+    async def f() -> None:
+        raise SystemExit(3)
+
+    async def main() -> object:
+        try:
+            await f()
+        except SystemExit as exit:
+            return exit.code
+        return None
+
+    assert 3 == asyncio.run(main())
+
+
+def test_bodies_that_wait_for_helper_threads(away: Cache, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have all slots, and those whom they wait for have none: who has waited for long enough computes."""
+    monkeypatch.setattr(alone, "SLOT_WAIT_S", 0.05)
+    monkeypatch.setattr(away.alone, "slots", threading.BoundedSemaphore(2))
+    both = threading.Barrier(2)
+    helped = away.cached(name="helped")(lambda number: number)
+
+    @away.cached()
+    def f(number: int) -> int:
+        both.wait(30)
+        with ThreadPoolExecutor(1) as helper:
+            value: int = helper.submit(lambda: helped(number)).result()
+            return value
+
+    assert [1, 2] == [each.result(30) for each in [run(lambda: f(1)), run(lambda: f(2))]]
 
 
 def test_two_that_need_each_other(away: Cache, run: Run) -> None:
