@@ -10,10 +10,11 @@ from typing import Any
 
 from taskcache.drivers import threads
 from taskcache.drivers.dispatch import Dispatch, Order, Told
+from taskcache.drivers.early import Early
 from taskcache.drivers.inbox import Inbox
 from taskcache.drivers.pending import Pending
 from taskcache.drivers.topology import Obstructed, Server
-from taskcache.drivers.waited import Heard, Job, Watch
+from taskcache.drivers.waited import Followers, Heard, Job, Resume, Watch
 from taskcache.errors import NoServer
 from taskcache.events import logger
 from taskcache.launcher import Launcher
@@ -38,7 +39,11 @@ class Keeper:
     def __init__(self, server: Server, patience_s: float) -> None:
         self._server = server
         self._patience_s = patience_s
-        self._inbox = Inbox(server, on_message=self._hear, on_reconnect=self._look_at_all)
+        self._inbox = Inbox(
+            server, on_message=self._hear, on_reconnect=self._look_at_all, on_silence=self._forget_early
+        )
+        # What the inbox heard of flights that nobody waited for yet.
+        self._early = Early()
         self._dispatch = Dispatch()
         self._watches: dict[str, Watch] = {}
         self._woken: deque[tuple[Watch, bytes | None]] = deque()
@@ -47,6 +52,7 @@ class Keeper:
         self._asked: list[Job] = []
         self._condition = threading.Condition(threading.Lock())
         self._runs = False
+        self._rests_at = 0.0
         self._is_closed = False
 
     def inbox(self) -> str:
@@ -74,9 +80,7 @@ class Keeper:
                 next(watching.steps)
                 watching.due = time.monotonic() + errand.settings.watchdog_ms / 1000
             watching.followers.append((heard, noticed))
-            self._condition.notify()
-        # Looked at after the watch is there, as the inbox keeps a message before it looks for a watch: none is missed.
-        early = self._inbox.early(wait.token)
+            early = self._early.take(wait.token)
         if early is not None:
             self._hear(wait.token, early)
 
@@ -115,13 +119,14 @@ class Keeper:
     def adopt(self, pending: Pending, wait: Wait) -> None:
         """Carry a call on from its first wait to its end."""
         pending.token, pending.leads = wait.token, wait.leads
-        self.follow(pending.errand, wait, pending.launcher, _Resume(self, pending), pending.notice)
+        self.follow(pending.errand, wait, pending.launcher, Resume(self.resume, pending), pending.notice)
 
     def abandon(self, pending: Pending) -> bool:
         """Stop carrying a call on; True when nobody in this process waits for its flight any more."""
         with self._condition:
             watching = self._watches.get(pending.token)
-            heard = next((each for each, _ in watching.followers if _is_for(each, pending)), None) if watching else None
+            followers = [] if watching is None else watching.followers
+            heard = next((each for each, _ in followers if isinstance(each, Resume) and each.pending is pending), None)
         return heard is not None and self.unfollow(pending.token, heard)
 
     def resume(self, pending: Pending, ending: Ending | BaseException) -> None:
@@ -157,17 +162,23 @@ class Keeper:
 
     # -- what the inbox says ------------------------------------------------------------------------
 
-    def _hear(self, token: str, envelope: bytes) -> bool:
+    def _hear(self, token: str, envelope: bytes) -> None:
         with self._condition:
             watching = self._watches.get(token)
+            # Of one that is waited for a word is kept all the same: who comes later looks at once.
+            self._early.keep(token, envelope if watching is None else b"", time.monotonic())
             if watching is None:
-                return False
+                return
             if not envelope:
                 self._woken.append((watching, b""))
                 self._condition.notify()
-                return True
-        self._finish(watching, envelope)
-        return True
+                return
+            followers = self._ended(watching)
+        self._tell(watching, followers, envelope)
+
+    def _forget_early(self) -> None:
+        with self._condition:
+            self._early.forget(time.monotonic())
 
     def _look_at_all(self) -> None:
         with self._condition:
@@ -177,6 +188,7 @@ class Keeper:
     # -- the thread -----------------------------------------------------------------------------------
 
     def _start(self) -> None:
+        self._rests_at = time.monotonic() + IDLE_S
         if not self._runs:
             threads.start(self._run, "taskcache-keeper")
             self._runs = True
@@ -207,16 +219,19 @@ class Keeper:
             raise
 
     def _sleep(self, next_turn: float) -> bool:
-        """Wait for something to do; False when nothing is waited for any more."""
+        """
+        Wait for something to do, or for the next turn; False when nothing was waited for for a while.
+
+        Its turns go on meanwhile, so that a new wait need not wake this thread.
+        """
         now = time.monotonic()
-        if self._woken or self._ready or self._asked or now >= next_turn:
+        if self._woken or self._ready or self._asked:
             return True
-        if self._watches or self._away:
+        if not (self._watches or self._away) and (self._is_closed or now >= self._rests_at):
+            return False
+        if now < next_turn:
             self._condition.wait(next_turn - now)
-            return True
-        if not self._is_closed:
-            self._condition.wait(IDLE_S)
-        return bool(self._watches or self._away or self._woken or self._ready or self._asked)
+        return True
 
     def _take_woken(self) -> list[tuple[Watch | Pending, Any]]:
         todo: list[tuple[Watch | Pending, Any]] = []
@@ -343,10 +358,18 @@ class Keeper:
 
     def _finish(self, watching: Watch, ending: Ending | BaseException) -> None:
         with self._condition:
-            if self._watches.get(watching.token) is watching:
-                del self._watches[watching.token]
-            followers, watching.followers = watching.followers, []
-            watching.ended = True
+            followers = self._ended(watching)
+        self._tell(watching, followers, ending)
+
+    def _ended(self, watching: Watch) -> Followers:
+        """Take a watch off the books; gives back those who are to be told."""
+        if self._watches.get(watching.token) is watching:
+            del self._watches[watching.token]
+        followers, watching.followers = watching.followers, []
+        watching.ended = True
+        return followers
+
+    def _tell(self, watching: Watch, followers: Followers, ending: Ending | BaseException) -> None:
         for heard, _ in followers:
             try:
                 heard(ending)
@@ -365,18 +388,3 @@ class Keeper:
             self._ready.append((owner, reply))
             self._start()
             self._condition.notify()
-
-
-class _Resume:
-    """What a pending call hears with."""
-
-    def __init__(self, keeper: Keeper, pending: Pending) -> None:
-        self._keeper = keeper
-        self.pending = pending
-
-    def __call__(self, ending: Ending | BaseException) -> None:
-        self._keeper.resume(self.pending, ending)
-
-
-def _is_for(heard: Heard, pending: Pending) -> bool:
-    return isinstance(heard, _Resume) and heard.pending is pending

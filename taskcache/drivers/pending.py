@@ -31,7 +31,8 @@ class Pending:
         self.sighting = _UNSEEN
         self.pid = os.getpid()
         self._lock = threading.Lock()
-        self._arrived: threading.Event | None = None
+        # A locked lock for each thread that waits.
+        self._waiting: list[threading.Lock] = []
         self._callbacks: list[Callback] = []
         self._watchers: list[Callable[[Sighting], None]] = []
 
@@ -49,9 +50,9 @@ class Pending:
                 return
             self.landing = landing
             callbacks, self._callbacks = self._callbacks, []
-            arrived = self._arrived
-        if arrived is not None:
-            arrived.set()
+            waiting, self._waiting = self._waiting, []
+        for arrived in waiting:
+            arrived.release()
         for callback in callbacks:
             try:
                 callback(self)
@@ -66,12 +67,23 @@ class Pending:
 
     def wait(self, timeout: float | None) -> bool:
         """Block this thread until the call landed, at most `timeout` seconds; True when it has."""
+        # Not an Event: it would wake the thread that waits, and have it wait again for a lock of its own.
+        arrived = threading.Lock()
+        arrived.acquire()
         with self._lock:
             if self.landing is not None:
                 return True
-            if self._arrived is None:
-                self._arrived = threading.Event()
-        return self._arrived.wait(timeout)
+            self._waiting.append(arrived)
+        try:
+            return arrived.acquire(timeout=-1 if timeout is None else timeout)
+        finally:
+            if self.landing is None:
+                self._leave(arrived)
+
+    def _leave(self, arrived: threading.Lock) -> None:
+        with self._lock:
+            if arrived in self._waiting:
+                self._waiting.remove(arrived)
 
     def when_done(self, callback: Callback) -> None:
         """Call `callback(self)` once, in the thread that settles it, or now when it has landed."""
@@ -106,6 +118,6 @@ class Pending:
     def after_fork(self) -> None:
         """Make the locks usable in a forked child; their holder may not exist there."""
         self._lock = threading.Lock()
-        self._arrived = None
+        self._waiting = []
         # Last: who finds it ours may wait here.
         self.pid = os.getpid()

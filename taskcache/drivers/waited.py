@@ -13,6 +13,7 @@ from taskcache.protocol.steps import Step, Steps
 from taskcache.protocol.watch import Sighting, watch
 
 Heard = Callable[[Ending | BaseException], None]
+Followers = list[tuple[Heard, Callable[[Sighting], None]]]
 
 
 class Watch:
@@ -28,7 +29,7 @@ class Watch:
         self.away = False
         # What a broker or a result backend is asked for it now, if anything.
         self.order: Order | None = None
-        self.followers: list[tuple[Heard, Callable[[Sighting], None]]] = []
+        self.followers: Followers = []
         self.steps: Steps[Any] = watch(
             errand,
             token,
@@ -59,3 +60,16 @@ class Job:
         self.owner = owner
         self.step = step
         self.away_since = 0.0
+
+
+class Resume:
+    """What a call in progress hears with: it goes on with how its flight ended."""
+
+    __slots__ = ("_resume", "pending")
+
+    def __init__(self, resume: Callable[[Pending, Ending | BaseException], None], pending: Pending) -> None:
+        self._resume = resume
+        self.pending = pending
+
+    def __call__(self, ending: Ending | BaseException) -> None:
+        self._resume(self.pending, ending)

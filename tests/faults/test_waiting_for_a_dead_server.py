@@ -19,7 +19,9 @@ from tests.nodes.proxy import FaultProxy
 def test_a_subscription_that_does_not_come_is_waited_for_once(proxy: FaultProxy, redis_url: str) -> None:
     """The keeper asks for its channel at every look at every flight: only the first may wait."""
     proxy.blackhole = True
-    inbox = Inbox(Server(proxy.url(redis_url)), on_message=lambda *_: False, on_reconnect=lambda: None)
+    inbox = Inbox(
+        Server(proxy.url(redis_url)), on_message=lambda *_: None, on_reconnect=lambda: None, on_silence=lambda: None
+    )
     began = time.monotonic()
     channels = {inbox.open() for _ in range(5)}
     took = time.monotonic() - began

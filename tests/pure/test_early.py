@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from taskcache.drivers.inbox import EARLY_BYTES, EARLY_COUNT, EARLY_S, Early
+from taskcache.drivers.early import EARLY_BYTES, EARLY_COUNT, EARLY_S, Early
 
 
 def test_the_first_to_ask_gets_the_value_and_later_ones_are_told_to_look() -> None:
