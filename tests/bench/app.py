@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import time
 from typing import Any
@@ -12,7 +11,8 @@ import redis
 from celery import Celery
 
 from taskcache import Cache
-from tests.bench.floor import RawSocket, pack
+from tests.bench import bare
+from tests.bench.floor import RawSocket
 from tests.nodes.waiting import wait_until
 
 app: Any = Celery("bench", broker=os.environ["BENCH_BROKER"], backend=os.environ["BENCH_BACKEND"], set_as_current=False)
@@ -54,27 +54,10 @@ def raw() -> RawSocket:
     return RawSocket.of(os.environ["BENCH_CACHE"])
 
 
-# What is stored and told is that of the one who holds the claim, decided in one step: who was overtaken changes nothing.
-FENCED = b"""
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-redis.call('DEL', KEYS[1])
-redis.call('SET', KEYS[2], ARGV[2], 'PX', 60000)
-redis.call('PUBLISH', ARGV[3], ARGV[4] .. ' ' .. ARGV[2])
-return 1
-"""
-FENCED_SHA = hashlib.sha1(FENCED, usedforsecurity=False).hexdigest().encode()
-
-
-@app.task(ignore_result=True)  # type: ignore[untyped-decorator]  # as above
-def bare(number: int, channel: str) -> None:
-    """The floor: what any cache has to do whose computations are Celery's tasks, each once, and no more than that."""
-    owner = os.urandom(8).hex().encode()
-    claim, key = b"bare:%d:claimed" % number, b"bare:%d" % number
-    if raw().ask(pack(b"SET", (claim, owner, b"NX", b"EX", b"60"))) == b"OK":
-        ended = str(time.monotonic()).encode()
-        told = (b"2", claim, key, owner, ended, channel.encode(), b"%d" % number)
-        if not raw().ask(pack(b"EVALSHA", (FENCED_SHA, *told))) == 1:
-            raise RuntimeError("the floor's own claim was taken, or its script is not loaded")
+@app.task(bind=True, ignore_result=True)  # type: ignore[untyped-decorator]  # as above
+def floor(self: Any, number: int, signature: str) -> None:
+    """The floor: what any cache has to do whose computations are Celery's tasks, and no more than that."""
+    bare.compute(raw(), self.request.id, number, signature)
 
 
 def told(what: str) -> int:

@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 import hiredis
 
 BUFFER_BYTES = 65_536
+# The name of a wait: 16 random bytes in hex.
+TOKEN_BYTES = 32
 
 
 class RawSocket:
@@ -89,9 +91,9 @@ class RawSocket:
 class RawInbox:
     """One connection and one thread that listens for all waits of a process, so that a wait costs neither of its own."""
 
-    def __init__(self, url: str, channel: str) -> None:
+    def __init__(self, url: str, channel: bytes) -> None:
         self._socket = RawSocket.of(url)
-        self._socket.ask(pack(b"SUBSCRIBE", (channel.encode(),)))
+        self._socket.ask(pack(b"SUBSCRIBE", (channel,)))
         # A lock that is let go wakes sooner than an Event, which is one with a list.
         self._locks: dict[bytes, threading.Lock] = {}
         self._values: dict[bytes, bytes] = {}
@@ -113,8 +115,8 @@ class RawInbox:
         while True:
             self._socket.hear(reader)
             while (message := reader.gets()) is not False:
-                name, _, value = message[2].partition(b" ")
-                self._values[name] = value
+                name = message[2][:TOKEN_BYTES]
+                self._values[name] = message[2][TOKEN_BYTES:]
                 self._locks[name].release()
 
 
@@ -155,5 +157,5 @@ class RawProtocol(asyncio.Protocol):
 
 def pack(command: bytes, keys: Sequence[bytes]) -> bytes:
     """Write a command with its keys, or its arguments, as RESP."""
-    words = (command, *keys)
-    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
+    packed: bytes = hiredis.pack_command((command, *keys))  # type: ignore[arg-type]  # any number of words
+    return packed

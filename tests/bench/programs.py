@@ -19,7 +19,6 @@ from typing import Any
 
 import psutil
 
-from tests.bench.floor import RawInbox, pack
 from tests.nodes.waiting import wait_until
 
 Told = dict[str, Any]
@@ -28,10 +27,12 @@ PATIENCE_S = 120
 
 def misses(count: int) -> Told:
     """Call the tasks in turn, each time with an argument that nobody has asked for, and say how long what took."""
-    from tests.bench.app import led, plain
+    from tests.bench import bare
+    from tests.bench.app import floor as task
+    from tests.bench.app import led, plain, raw
 
     base = random.getrandbits(40) << 20
-    floor = _Floor()
+    floor = bare.Caller(raw(), task)
     calls: dict[str, Callable[[int], tuple[float, float]]] = {
         "taskcache": lambda number: _timed(led, lambda result: result(timeout=60), number),
         "celery": lambda number: _timed(plain.delay, lambda result: result.get(timeout=60), number),
@@ -56,29 +57,6 @@ def _timed(send: Callable[[int], Any], get: Callable[[Any], float], number: int)
     result = send(number)
     sent = time.monotonic()
     return sent, get(result)
-
-
-class _Floor:
-    """The caller's side of `bare`: look, elect, send, and wait to be told by the thread that hears for all."""
-
-    def __init__(self) -> None:
-        from tests.bench.app import FENCED, bare, raw
-
-        self._task, self._raw = bare, raw()
-        self._raw.ask(pack(b"SCRIPT", (b"LOAD", FENCED)))
-        self._channel = f"bare-{random.getrandbits(64):x}"
-        self._inbox = RawInbox(os.environ["BENCH_CACHE"], self._channel)
-
-    def send(self, number: int) -> bytes:
-        name = b"%d" % number
-        assert self._raw.ask(pack(b"GET", (b"bare:" + name,))) is None
-        assert self._raw.ask(pack(b"SET", (b"bare:%b:led" % name, b"1", b"NX", b"EX", b"60"))) == b"OK"
-        self._inbox.expect(name)
-        self._task.apply_async((number, self._channel))
-        return name
-
-    def get(self, sent: bytes) -> float:
-        return float(self._inbox.wait(sent))
 
 
 def herd(name: str, thread_count: int) -> Told:
