@@ -35,16 +35,19 @@ class Early:
 
     def keep(self, token: str, envelope: bytes, now: float) -> None:
         """Keep a message for who comes later, and forget what is old or too much."""
-        self._drop(token)
-        self.forget(now)
-        while len(self._since) >= EARLY_COUNT:
+        if token in self._since:
+            self._drop(token)
+        elif len(self._since) >= EARLY_COUNT:
             self._drop(next(iter(self._since)))
         self._since[token] = now
+        if now - next(iter(self._since.values())) >= EARLY_S:
+            self.forget(now)
+        # Nearly always of a flight that is waited for, and empty.
         if envelope and len(envelope) <= EARLY_BYTES:
             self._values[token] = envelope
             self._bytes += len(envelope)
-        while self._bytes > EARLY_BYTES:
-            self._take_value(next(iter(self._values)))
+            while self._bytes > EARLY_BYTES:
+                self._take_value(next(iter(self._values)))
 
     def take(self, token: str) -> bytes | None:
         """

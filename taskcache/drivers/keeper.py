@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from taskcache.drivers import threads
@@ -14,7 +15,7 @@ from taskcache.drivers.early import Early
 from taskcache.drivers.inbox import Inbox
 from taskcache.drivers.pending import Pending
 from taskcache.drivers.topology import Obstructed, Server
-from taskcache.drivers.waited import Followers, Heard, Job, Resume, Watch
+from taskcache.drivers.waited import Followers, Heard, Job, Watch
 from taskcache.errors import NoServer
 from taskcache.events import logger
 from taskcache.launcher import Launcher
@@ -119,14 +120,14 @@ class Keeper:
     def adopt(self, pending: Pending, wait: Wait) -> None:
         """Carry a call on from its first wait to its end."""
         pending.token, pending.leads = wait.token, wait.leads
-        self.follow(pending.errand, wait, pending.launcher, Resume(self.resume, pending), pending.notice)
+        self.follow(pending.errand, wait, pending.launcher, partial(self.resume, pending), pending.notice)
 
     def abandon(self, pending: Pending) -> bool:
         """Stop carrying a call on; True when nobody in this process waits for its flight any more."""
         with self._condition:
             watching = self._watches.get(pending.token)
             followers = [] if watching is None else watching.followers
-            heard = next((each for each, _ in followers if isinstance(each, Resume) and each.pending is pending), None)
+            heard = next((each for each, _ in followers if isinstance(each, partial) and each.args == (pending,)), None)
         return heard is not None and self.unfollow(pending.token, heard)
 
     def resume(self, pending: Pending, ending: Ending | BaseException) -> None:

@@ -177,10 +177,13 @@ class Server:
 
     def _by_wire(self, calls: Sequence[Call]) -> list[Any] | None:
         """The replies, errors among them; None where redis-py has to do it, be it a second time: scripts can be repeated."""
-        if self.wire is None or not _BY_WIRE.issuperset(call.name for call in calls):
+        if self.wire is None:
+            return None
+        commands = [packed(call) for call in calls if call.name in _BY_WIRE]
+        if len(commands) < len(calls):
             return None
         try:
-            return self.wire.commands(b"".join(packed(call) for call in calls), len(calls))
+            return self.wire.commands(b"".join(commands), len(commands))
         except SILENT as error:
             # It has had its time, and a second try would have as much again.
             raise RedisTimeoutError("no reply within the client's time") from error

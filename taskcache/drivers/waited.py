@@ -60,16 +60,3 @@ class Job:
         self.owner = owner
         self.step = step
         self.away_since = 0.0
-
-
-class Resume:
-    """What a call in progress hears with: it goes on with how its flight ended."""
-
-    __slots__ = ("_resume", "pending")
-
-    def __init__(self, resume: Callable[[Pending, Ending | BaseException], None], pending: Pending) -> None:
-        self._resume = resume
-        self.pending = pending
-
-    def __call__(self, ending: Ending | BaseException) -> None:
-        self._resume(self.pending, ending)

@@ -152,7 +152,12 @@ def obtain(
         if not isinstance(ending, Delivery):
             first = yield from read((errand.key.entry, *errand.stamps))
             ending = _stored(errand, first[0], flight)
-        landed = None if ending is None else (yield from _delivered(errand, ending))
+        if ending is None:
+            continue
+        landed = ending.landing
+        if ending.extra.keys:
+            # A tag its body added may have been invalidated meanwhile, or before we came.
+            landed = yield from judged(errand, ending.sealed, (yield from read(errand.stamps)))
         if landed is not None and not _is_told_by_a_leave(errand, flight, landed.error):
             return landed.via(source)  # type: ignore[arg-type]  # one of the two above
 
@@ -215,13 +220,6 @@ def _stored(errand: Errand, entry: bytes | None, token: str) -> Delivery | None:
         return Delivery(entry, *errand.opened(entry, token))
     except UntrustedValue as error:
         raise ComputationLost(_UNREADABLE) from error
-
-
-def _delivered(errand: Errand, ending: Delivery) -> Steps[Landing | None]:
-    """What a flight delivered; None when a tag its body added was invalidated meanwhile, maybe before we came."""
-    if ending.extra.keys:
-        return (yield from judged(errand, ending.sealed, (yield from read(errand.stamps))))
-    return ending.landing
 
 
 def _elect(errand: Errand, mine: str, entry: bytes, held: bytes, outdated: str) -> Steps[scripts.Reply]:
