@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -144,4 +145,6 @@ class computing:  # noqa: N801 - used like a function, as those of contextlib
 
     def __exit__(self, *error: object) -> None:
         self._computation.is_over = True
-        _current.reset(self._entered)
+        # The collector ends a coroutine that nobody holds any more in whatever context it finds: there is nothing to reset.
+        with suppress(ValueError):
+            _current.reset(self._entered)

@@ -245,7 +245,8 @@ def while_this_loop_is_open() -> Callable[[], bool]:
     return lambda: not loop.is_closed()
 
 
-_detached: set[asyncio.Task[Any]] = set()
+# What goes on by itself, by its loop: a loop alone remembers its tasks weakly.
+_detached: dict[asyncio.AbstractEventLoop, set[asyncio.Task[Any]]] = {}
 
 
 async def detached(coroutine: Coroutine[Any, Any, T], ended: Callable[[], None] | None = None) -> T:
@@ -254,8 +255,15 @@ async def detached(coroutine: Coroutine[Any, Any, T], ended: Callable[[], None] 
 
     `ended` is called when that task is over, also where it was cancelled before it began.
     """
-    task = asyncio.get_running_loop().create_task(coroutine)
-    _detached.add(task)
+    loop = asyncio.get_running_loop()
+    if loop not in _detached:
+        for other in list(_detached):
+            if other.is_closed():
+                # What it has left will never go on.
+                _detached.pop(other, None)
+        _detached[loop] = set()
+    task = loop.create_task(coroutine)
+    _detached[loop].add(task)
     task.add_done_callback(_forget)
     if ended is not None:
         task.add_done_callback(lambda _: ended())
@@ -263,7 +271,11 @@ async def detached(coroutine: Coroutine[Any, Any, T], ended: Callable[[], None] 
 
 
 def _forget(task: asyncio.Task[Any]) -> None:
-    _detached.discard(task)
+    loop = task.get_loop()
+    tasks = _detached.get(loop, set())
+    tasks.discard(task)
+    if not tasks:
+        _detached.pop(loop, None)
     if not task.cancelled():
         task.exception()  # looked at: nobody may be left to look
 
