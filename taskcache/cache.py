@@ -103,7 +103,7 @@ class Cache:
     def renew(self) -> None:
         """Make locks, permits and counts anew in a forked child, too: they are those of the parent's threads."""
         self._counts.update(hits=0, misses=0, writes=0)
-        self.alone = Alone()
+        self._alone = Alone()
         self._lock = threading.Lock()
 
     @classmethod
@@ -149,6 +149,11 @@ class Cache:
     def is_open(self) -> bool:
         """True once a command has been run."""
         return self._root._opened is not None
+
+    @property
+    def alone(self) -> Alone:
+        """How calls share computations while the server is away."""
+        return self._root._alone
 
     @property
     def codec(self) -> Codec:
@@ -254,8 +259,7 @@ class Cache:
         addition = added(self.name, key, delta)
         if self.debug:
             return delta
-        reply: int = self.station.server.call(addition)
-        return reply
+        return int(self.station.server.call(addition))
 
     def keys(self, strip_prefix: bool = False) -> Iterator[str]:
         """The keys of all entries; as Redis has them, or with `strip_prefix` as `get` takes them. Never blocks others."""
@@ -351,7 +355,6 @@ class Cache:
         view = object.__new__(Cache)
         view.__dict__.update(self.__dict__)
         view._defaults = {**self._defaults, **defaults_of(defaults)}
-        opening.renew_when_forked(view)
         return view
 
     def result(self, result_id: str) -> Result[Any]:

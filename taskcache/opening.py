@@ -84,7 +84,8 @@ def _cloudpickle() -> Any:
 def remember(cache: Cache) -> None:
     """Keep a cache findable for what is unpickled here: one process, one cache for one name at one address."""
     _caches[address_of(cache.database) or "", cache.name] = cache
-    renew_when_forked(cache)
+    # Its locks and counts, which its views share, are made anew in a forked child.
+    _all.add(cache)
 
 
 def _after_fork() -> None:
@@ -95,11 +96,6 @@ def _after_fork() -> None:
 
 
 threads.after_fork(_after_fork)
-
-
-def renew_when_forked(cache: Cache) -> None:
-    """Have a cache's locks and counts, and those of its views, made anew in a forked child."""
-    _all.add(cache)
 
 
 def known(address: str | None, settings: Settings) -> Cache | None:

@@ -35,7 +35,7 @@ class Turn:
 
     def __init__(self, invocation: Invocation, done: Any, leader: int = 0) -> None:
         self.invocation = invocation
-        # An Event of threads, or one of asyncio.
+        # An Event of threads, or one of coroutines.
         self.done = done
         # The thread that leads it; a handler of signals that runs in its middle must not wait for it.
         self.leader = leader
@@ -169,7 +169,7 @@ class Alone:
         try:
             with own:
                 if before is not None:
-                    await driver.wait_for(before.done, GATHER_S)
+                    await before.done.wait(GATHER_S)
                 self._begin(own)
                 with _alone(own.invocation):
                     value = await compute()

@@ -178,6 +178,8 @@ async def _alead(
             with computing(attempt.computation):
                 value = await body(function, arguments)
             sealed = attempt.seal(value)
+        except GeneratorExit:
+            raise  # dropped with its loop: nobody is there to say it, and whoever waits takes over
         except BaseException as error:
             function.stats_counted.failed += 1
             with suppress(NoServer):

@@ -189,11 +189,15 @@ async def follow(keeper: Keeper, errand: Errand, wait: Wait, launcher: Launcher 
     arrived: asyncio.Future[Ending] = loop.create_future()
 
     def heard(ending: Ending | BaseException) -> None:
-        loop.call_soon_threadsafe(_resolve, arrived, ending)
+        with suppress(RuntimeError):  # closed with those who waited in it
+            loop.call_soon_threadsafe(_resolve, arrived, ending)
 
     keeper.follow(errand, wait, launcher, heard, lambda sighting: None)
     try:
         return await arrived
+    except GeneratorExit:
+        # Dropped with its loop, by the collector: that may have come in the middle of the keeper's own work.
+        raise
     except BaseException:
         keeper.unfollow(wait.token, heard)
         raise
@@ -221,14 +225,24 @@ def _without_stop(function: Callable[[], T]) -> T:
         raise RuntimeError(f"{getattr(function, '__qualname__', function)} raised StopIteration") from error
 
 
-# What coroutines wait for, as threads wait for theirs.
-Event = asyncio.Event
+class Event:
+    """
+    What coroutines of one loop wait for, as threads wait for theirs.
 
+    asyncio's own has a coroutine for each wait, and one that is dropped before its first step warns.
+    """
 
-async def wait_for(event: asyncio.Event, seconds: float) -> None:
-    """Wait until an event is set, at most that long."""
-    with suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(event.wait(), seconds)
+    def __init__(self) -> None:
+        self._is_set: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def set(self) -> None:
+        """Let all go on who wait, now or later; raises RuntimeError when their loop is closed."""
+        if not self._is_set.done():
+            self._is_set.set_result(None)
+
+    async def wait(self, seconds: float | None = None) -> None:
+        """Wait until it is set, at most that long; who is cancelled meanwhile leaves the others alone."""
+        await asyncio.wait((self._is_set,), timeout=seconds)
 
 
 def loop_here() -> asyncio.AbstractEventLoop | None:

@@ -228,7 +228,9 @@ class Keeper:
         now = time.monotonic()
         if self._woken or self._ready or self._asked:
             return True
-        if not (self._watches or self._away) and (self._is_closed or now >= self._rests_at):
+        if self._watches or self._away:
+            self._rests_at = now + IDLE_S
+        elif self._is_closed or now >= self._rests_at:
             return False
         if now < next_turn:
             self._condition.wait(next_turn - now)

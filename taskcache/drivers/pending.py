@@ -30,7 +30,8 @@ class Pending:
         self.landing: Landing | None = None
         self.sighting = _UNSEEN
         self.pid = os.getpid()
-        self._lock = threading.Lock()
+        # Reentrant: within it the collector may end a coroutine that waited here and that nobody holds any more.
+        self._lock = threading.RLock()
         # A locked lock for each thread that waits.
         self._waiting: list[threading.Lock] = []
         self._callbacks: list[Callback] = []
@@ -117,7 +118,7 @@ class Pending:
 
     def after_fork(self) -> None:
         """Make the locks usable in a forked child; their holder may not exist there."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._waiting = []
         # Last: who finds it ours may wait here.
         self.pid = os.getpid()

@@ -247,6 +247,15 @@ def test_a_child_waits_for_no_turn_of_a_thread_that_it_has_not(cache_name: str, 
         assert 1 == first.result(30)
 
 
+def test_a_profile_shares_with_its_cache_in_a_child_too(cache_name: str) -> None:
+    """The permits to compute without the server are one process's, however many profiles it has."""
+    away = Cache(f"redis://127.0.0.1:{free_port()}/0", name=cache_name)
+    profile, before = away.with_options(timeout=30), away.alone
+
+    assert (True, True) == in_child(lambda: (profile.alone is away.alone, away.alone is not before))
+    assert profile.alone is before
+
+
 @pytest.mark.parametrize("near", [False, True])
 def test_a_child_counts_from_zero(cache: Cache, near: bool) -> None:
     """What the parent counted is told by the parent; a profile counts with its cache, as ever."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
+import weakref
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,9 +15,10 @@ import pytest
 
 from taskcache import Cache
 from taskcache.calls import calling
+from taskcache.drivers import asyncio as driver
 from tests.nodes.waiting import wait_until
 from tests.nodes.workers import REPOSITORY
-from tests.with_redis.gate import Gate, wait_for_followers
+from tests.with_redis.gate import Gate, threads, wait_for_followers
 
 
 async def test_who_leads_has_a_thread_to_compute_in(cache: Cache) -> None:
@@ -66,6 +70,53 @@ async def test_a_loop_that_is_closed_gives_its_leases_up(cache: Cache) -> None:
 
     await asyncio.to_thread(abandoned)
     await asyncio.to_thread(wait_until, lambda: not cache.station.renewer._leases, "the lease to be given up", 20)
+
+
+def is_kept(left: weakref.ref[Any]) -> bool:
+    """Whether something is still held after everything that nobody holds was collected."""
+    gc.collect()
+    return left() is not None
+
+
+def dropped(call: Callable[[], Coroutine[Any, Any, Any]], until: Callable[[], object]) -> weakref.ref[Any]:
+    """Begin a call on a loop of its own, and drop that loop when something is true; gives what is left of it."""
+    loop = asyncio.new_event_loop()
+    left = loop.create_task(call())
+    while not until():
+        loop.run_until_complete(asyncio.sleep(0.001))
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
+    # The next loop gives up what this one has left.
+    asyncio.run(driver.detached(asyncio.sleep(0)))
+    return weakref.ref(left)
+
+
+def test_a_leader_that_is_dropped_with_its_loop_says_nothing(cache: Cache) -> None:
+    """The collector ends it, in whatever thread: there is no loop on which it could speak to the server."""
+
+    @cache.cached(name="dropped")
+    async def f() -> None:
+        await asyncio.sleep(600)
+
+    left = dropped(f, lambda: cache.station.renewer._leases)
+    assert not is_kept(left)
+    wait_until(lambda: not cache.station.renewer._leases, "the lease to be given up", 20)
+    assert 0 == f.stats()["failed"]
+
+
+def test_a_waiter_that_is_dropped_with_its_loop_is_missed_by_nobody(cache: Cache, gate: Gate) -> None:
+    """The one who computes and the one who waits beside it go on."""
+    f = cache.cached(name="dropped")(gate.pass_first)
+    with threads(2) as run:
+        first = run(f)
+        gate.wait_reached()
+        left = dropped(f.aio, cache.station.waiting)
+        second = run(f)
+        wait_for_followers(cache, 2)
+        gate.open()
+        assert [1, 1] == [first.result(30), second.result(30)]
+    wait_until(lambda: not is_kept(left), "the coroutine to be let go")
+    assert 0 == cache.station.waiting()
 
 
 def test_without_a_server_a_batch_of_coroutines_runs(cache_name: str) -> None:
