@@ -178,9 +178,9 @@ async def _alead(
             with computing(attempt.computation):
                 value = await body(function, arguments)
             sealed = attempt.seal(value)
-        except GeneratorExit:
-            raise  # dropped with its loop: nobody is there to say it, and whoever waits takes over
         except BaseException as error:
+            if not is_wanted():
+                raise  # dropped with its loop: there is none to say it on, and whoever waits takes over
             function.stats_counted.failed += 1
             with suppress(NoServer):
                 await driver.run(attempt.fail(told(error)), station.loops)

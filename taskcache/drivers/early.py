@@ -46,7 +46,7 @@ class Early:
         if envelope and len(envelope) <= EARLY_BYTES:
             self._values[token] = envelope
             self._bytes += len(envelope)
-            while self._bytes > EARLY_BYTES:
+            while self._values and self._bytes > EARLY_BYTES:
                 self._take_value(next(iter(self._values)))
 
     def take(self, token: str) -> bytes | None:

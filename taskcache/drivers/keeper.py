@@ -51,7 +51,8 @@ class Keeper:
         self._ready: deque[tuple[Watch | Pending, Any]] = deque()
         self._away: list[Job] = []
         self._asked: list[Job] = []
-        self._condition = threading.Condition(threading.Lock())
+        # Reentrant: a signal's handler, or what the collector ends, may call a function of ours in the middle of this.
+        self._condition = threading.Condition(threading.RLock())
         self._runs = False
         self._rests_at = 0.0
         self._is_closed = False
@@ -183,7 +184,7 @@ class Keeper:
 
     def _look_at_all(self) -> None:
         with self._condition:
-            self._woken.extend((watching, b"") for watching in self._watches.values())
+            self._woken.extend((watching, b"") for watching in list(self._watches.values()))
             self._condition.notify()
 
     # -- the thread -----------------------------------------------------------------------------------
@@ -206,7 +207,9 @@ class Keeper:
                     todo = self._take_woken()
                     if now >= next_turn:
                         next_turn = now + TURN_S
-                        todo += [(watching, None) for watching in self._watches.values() if self._is_due(watching, now)]
+                        todo += [
+                            (watching, None) for watching in list(self._watches.values()) if self._is_due(watching, now)
+                        ]
                     ready, jobs = list(self._ready), [*self._away, *self._asked]
                     self._ready.clear()
                     self._away, self._asked = [], []

@@ -232,6 +232,18 @@ def test_a_waiter_that_exits_keeps_it_from_nobody(redis_url: str, cache_name: st
     assert [b"a value"] == heard
 
 
+def test_a_wait_may_begin_in_the_middle_of_another(redis_url: str, cache_name: str) -> None:
+    """A signal's handler runs between any two steps of the main thread, also of one that has the keeper's lock."""
+    heard: list[Ending | BaseException] = []
+    with Cache(redis_url, name=cache_name) as cache:
+        keeper = cache.station.keeper
+        with keeper._condition:
+            follow(cache, None, heard.append)
+        keeper._hear(TOKEN, b"a value")
+
+    assert [b"a value"] == heard
+
+
 # -- one bad answer among good ones
 
 

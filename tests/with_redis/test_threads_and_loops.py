@@ -104,6 +104,19 @@ def test_a_leader_that_is_dropped_with_its_loop_says_nothing(cache: Cache) -> No
     assert 0 == f.stats()["failed"]
 
 
+async def test_a_body_that_ends_like_a_dropped_one_is_told(cache: Cache) -> None:
+    """Its loop goes on: nobody waits for its lease to be over."""
+
+    @cache.cached(name="ended")
+    async def f() -> None:
+        raise GeneratorExit
+
+    with pytest.raises(GeneratorExit):
+        await f()
+
+    assert (None, 1) == (await asyncio.to_thread(f.join), f.stats()["failed"])
+
+
 def test_a_waiter_that_is_dropped_with_its_loop_is_missed_by_nobody(cache: Cache, gate: Gate) -> None:
     """The one who computes and the one who waits beside it go on."""
     f = cache.cached(name="dropped")(gate.pass_first)
