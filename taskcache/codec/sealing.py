@@ -292,7 +292,7 @@ class Codec:
     def _read(self, bits: int, payload: bytes | memoryview, resolve: typed.Resolve | None = None) -> object:
         """Decode a payload that has been verified."""
         if not bits & PICKLE:
-            return typed.decode(self._unfolded(bits, payload), resolve=resolve)
+            return typed.decode(self._unfolded(bits, payload) if bits & COMPRESSED else payload, resolve=resolve)
         if not (self._may_pickle and bits & SIGNED):
             raise UntrustedValue("a pickle, which is not read here")
         return pickling.loads(self._unfolded(bits, payload), resolve=resolve)

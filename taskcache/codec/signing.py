@@ -14,7 +14,7 @@ from taskcache.errors import UsageError
 
 MAC_BYTES: Final = 16
 
-_length: Final = struct.Struct("<Q").pack
+_lengths: Final = struct.Struct("<QQQ").pack
 # Up to here it is cheaper to copy than to make one more call.
 _SMALL_BYTES: Final = 1024
 
@@ -75,7 +75,7 @@ def _keyed_state(secret: bytes) -> blake2b:
 
 def _mac(state: blake2b, context: bytes, head: bytes | memoryview, payload: bytes | memoryview) -> bytes:
     # Lengths go in too: ("ab", "c") and ("a", "bc") are different things to sign.
-    before = (_length(len(context)), context, _length(len(head)), head, _length(len(payload)))
+    before = (_lengths(len(context), len(head), len(payload)), context, head)
     mac = state.copy()
     if len(payload) <= _SMALL_BYTES:
         mac.update(b"".join((*before, payload)))

@@ -34,14 +34,12 @@ class Early:
         return self._bytes
 
     def keep(self, token: str, envelope: bytes, now: float) -> None:
-        """Keep a message for who comes later, and forget what is old or too much."""
+        """Keep a message for who comes later, and forget what is too much; what is old, `forget` does."""
         if token in self._since:
             self._drop(token)
         elif len(self._since) >= EARLY_COUNT:
             self._drop(next(iter(self._since)))
         self._since[token] = now
-        if now - next(iter(self._since.values())) >= EARLY_S:
-            self.forget(now)
         # Nearly always of a flight that is waited for, and empty.
         if envelope and len(envelope) <= EARLY_BYTES:
             self._values[token] = envelope

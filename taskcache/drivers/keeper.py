@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from collections import deque
@@ -51,8 +52,11 @@ class Keeper:
         self._ready: deque[tuple[Watch | Pending, Any]] = deque()
         self._away: list[Job] = []
         self._asked: list[Job] = []
+        # What workers have served: told at the next turn, and not while those who wait are woken.
+        self._served: deque[tuple[Launcher, str]] = deque()
         # Reentrant: a signal's handler, or what the collector ends, may call a function of ours in the middle of this.
-        self._condition = threading.Condition(threading.RLock())
+        self._lock = threading.RLock()
+        self._condition = threading.Condition(self._lock)
         self._runs = False
         self._rests_at = 0.0
         self._is_closed = False
@@ -70,7 +74,7 @@ class Keeper:
         noticed: Callable[[Sighting], None],
     ) -> None:
         """Call `heard(ending)` once, from another thread, when the flight of `wait` has ended."""
-        with self._condition:
+        with self._lock:
             # First: where no thread can be started, nobody is left behind in the books.
             self._start()
             found = watching = self._watches.get(wait.token)
@@ -88,27 +92,21 @@ class Keeper:
 
     def wait(self, errand: Errand, wait: Wait, launcher: Launcher | None = None) -> Ending:
         """Block this thread until the flight has ended."""
-        arrived = threading.Event()
-        endings: list[Ending | BaseException] = []
-
-        def heard(ending: Ending | BaseException) -> None:
-            endings.append(ending)
-            arrived.set()
-
+        endings: queue.SimpleQueue[Ending | BaseException] = queue.SimpleQueue()
+        heard = endings.put
         self.follow(errand, wait, launcher, heard, lambda sighting: None)
         try:
-            arrived.wait()
+            ending = endings.get()
         except BaseException:
             self.unfollow(wait.token, heard)
             raise
-        ending = endings[0]
         if isinstance(ending, BaseException):
             raise ending
         return ending
 
     def unfollow(self, token: str, heard: Heard) -> bool:
         """Forget one who waited; True when nobody in this process waits for that flight any more."""
-        with self._condition:
+        with self._lock:
             watching = self._watches.get(token)
             if watching is None:
                 return True
@@ -125,7 +123,7 @@ class Keeper:
 
     def abandon(self, pending: Pending) -> bool:
         """Stop carrying a call on; True when nobody in this process waits for its flight any more."""
-        with self._condition:
+        with self._lock:
             watching = self._watches.get(pending.token)
             followers = [] if watching is None else watching.followers
             heard = next((each for each, _ in followers if isinstance(each, partial) and each.args == (pending,)), None)
@@ -137,12 +135,12 @@ class Keeper:
             # The value is here: it settles in the thread that heard it, nearly always without a round trip.
             step = self._advance(pending, ending)
             if step is not None:
-                with self._condition:
+                with self._lock:
                     self._asked.append(Job(pending, step))
                     self._start()
                     self._condition.notify()
             return
-        with self._condition:
+        with self._lock:
             self._ready.append((pending, ending))
             self._start()
             self._condition.notify()
@@ -154,7 +152,7 @@ class Keeper:
     def close(self) -> None:
         """Stop hearing; what is waited for still is found by looking, and the thread ends with the last wait."""
         self._inbox.close()
-        with self._condition:
+        with self._lock:
             self._is_closed = True
             self._condition.notify()
 
@@ -165,7 +163,7 @@ class Keeper:
     # -- what the inbox says ------------------------------------------------------------------------
 
     def _hear(self, token: str, envelope: bytes) -> None:
-        with self._condition:
+        with self._lock:
             watching = self._watches.get(token)
             # Of one that is waited for a word is kept all the same: who comes later looks at once.
             self._early.keep(token, envelope if watching is None else b"", time.monotonic())
@@ -179,11 +177,11 @@ class Keeper:
         self._tell(watching, followers, envelope)
 
     def _forget_early(self) -> None:
-        with self._condition:
+        with self._lock:
             self._early.forget(time.monotonic())
 
     def _look_at_all(self) -> None:
-        with self._condition:
+        with self._lock:
             self._woken.extend((watching, b"") for watching in list(self._watches.values()))
             self._condition.notify()
 
@@ -199,7 +197,7 @@ class Keeper:
         next_turn = 0.0
         try:
             while True:
-                with self._condition:
+                with self._lock:
                     if not self._sleep(next_turn):
                         self._runs = False
                         return
@@ -207,6 +205,7 @@ class Keeper:
                     todo = self._take_woken()
                     if now >= next_turn:
                         next_turn = now + TURN_S
+                        self._early.forget(now)
                         todo += [
                             (watching, None) for watching in list(self._watches.values()) if self._is_due(watching, now)
                         ]
@@ -218,7 +217,7 @@ class Keeper:
                 except Exception:  # noqa: BLE001 - this thread serves every wait of the process: it must go on
                     logger.exception("taskcache: a turn of the keeper failed")
         except BaseException:
-            with self._condition:
+            with self._lock:
                 self._runs = False
             raise
 
@@ -273,6 +272,9 @@ class Keeper:
             except NoServer as error:
                 # Asked page by page, a server that does not answer would hold up this thread for the time of each.
                 answers, jobs = self._hold([*asked, *jobs], error), []
+        while self._served:
+            launcher, token = self._served.popleft()
+            launcher.note_served(token)
 
     def _ask(self, jobs: list[Job]) -> list[tuple[Watch | Pending, Any]]:
         """Ask for several at once; raises NoServer when nothing was answered."""
@@ -363,7 +365,7 @@ class Keeper:
         self._finish(owner, ending)
 
     def _finish(self, watching: Watch, ending: Ending | BaseException) -> None:
-        with self._condition:
+        with self._lock:
             followers = self._ended(watching)
         self._tell(watching, followers, ending)
 
@@ -382,11 +384,11 @@ class Keeper:
             except BaseException:  # noqa: BLE001 - one who cannot hear any more must not keep it from the others
                 logger.exception("taskcache: a waiter could not be told")
         if isinstance(ending, bytes) and watching.launcher is not None:
-            watching.launcher.note_served(watching.token)
+            self._served.append((watching.launcher, watching.token))
 
     def _answer(self, owner: Watch | Pending, order: Order, reply: Any) -> None:
         """Bring the answer of a slow step back to the thread, unless the steps went on without it."""
-        with self._condition:
+        with self._lock:
             if order.is_abandoned:
                 return
             if isinstance(owner, Watch):

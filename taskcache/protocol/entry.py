@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
 
 from msgspec import Struct
 
 from taskcache.protocol.steps import Call, Steps
 
-_FLIGHT = b":flight"
 _TOKEN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # Whole names, since an entry may be called after a flight to Rome.
 _COMPANION = re.compile(rb":(?:flight|(?:retired|outcome):%b)\Z" % _TOKEN.pattern.encode())
@@ -30,7 +28,7 @@ class EntryKey(Struct, frozen=True):
 
     @property
     def flight(self) -> bytes:
-        return self.root + _FLIGHT
+        return self.root + b":flight"
 
     def retired(self, token: str) -> bytes:
         return self.root + b":retired:" + token.encode()
@@ -41,18 +39,6 @@ class EntryKey(Struct, frozen=True):
     def around(self, token: str) -> tuple[bytes, bytes, bytes]:
         """The keys by which a flight is found wherever it is: flight, retired, outcome."""
         return self.flight, self.retired(token), self.outcome(token)
-
-
-def flights_of(redis_keys: Sequence[bytes]) -> list[bytes]:
-    """The flights of many entries, for those who want no other companion of them."""
-    # Joined and parted again by C: of storing a thousand values this is a part that shows. It goes wrong, and is seen to,
-    # where a key has a brace or a zero byte of its own.
-    ending = b"}" + _FLIGHT
-    joined = (ending + b"\0{").join(redis_keys)
-    parted = (b"{" + joined + ending).split(b"\0")
-    if len(parted) == len(redis_keys) == joined.count(b"{") + 1:
-        return parted
-    return [_root_of(redis_key) + _FLIGHT for redis_key in redis_keys]
 
 
 def _root_of(redis_key: bytes) -> bytes:
@@ -88,7 +74,7 @@ def is_token(word: object) -> bool:
 
 def is_of(envelope: bytes, token: str) -> bool:
     """Whether an envelope names this flight."""
-    return is_token(token) and envelope[2:18] == token_bytes(token)
+    return envelope[2:18].hex() == token.replace("-", "")
 
 
 def read(keys: tuple[bytes, ...]) -> Steps[list[bytes | None]]:

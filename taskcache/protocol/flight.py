@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from types import TracebackType
 from typing import Literal
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from taskcache.codec.envelope import ID_BYTES
 from taskcache.errors import Cancelled, ComputationLost, Revoked, UntrustedValue
@@ -48,7 +46,7 @@ class Landing(Struct, frozen=True):
         return cls(None, error, created_ms, source, error.__traceback__)
 
     def via(self, source: Source) -> Landing:
-        return replace(self, source=source)
+        return Landing(self.value, self.error, self.created_ms, source, self.trace)
 
 
 class Extra(Struct, frozen=True):
@@ -195,8 +193,10 @@ def _ended(errand: Errand, token: str, leads: bool) -> Steps[Delivery | Ending]:
         ending: Ending = yield Wait(token, leads)
         if not ending:
             return ending
-        with suppress(UntrustedValue):
+        try:
             return Delivery(ending, *errand.opened(ending, token))
+        except UntrustedValue:
+            pass
         kept: bytes | None = yield Call("GET", (errand.key.outcome(token),))
         if kept == b"":
             return kept

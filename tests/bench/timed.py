@@ -49,12 +49,13 @@ def _mark_worker(folder: Path) -> None:
     def sent(self: Wire, packed: bytes, count: int) -> list[Any]:
         if "sealed" not in marks:
             return commands(self, packed, count)
-        marks["sends"] = time.monotonic()
+        # Its own: another thread may seal the next before this one has its replies.
+        own = {**marks, "sends": time.monotonic()}
+        marks.clear()
         replies = commands(self, packed, count)
         # One file for each process: those of a pool write at the same time.
         with (folder / str(os.getpid())).open("a") as file:
-            file.write(json.dumps(marks) + "\n")
-        marks.clear()
+            file.write(json.dumps(own) + "\n")
         return replies
 
     Attempt.seal, Wire.commands = sealed, sent  # type: ignore[method-assign]  # only in this process

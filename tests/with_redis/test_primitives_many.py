@@ -13,7 +13,7 @@ import redis
 from taskcache import FOREVER, Cache
 from taskcache.drivers.line import Line
 from taskcache.drivers.wire import PAGE, Unusual
-from taskcache.protocol.entry import flights_of
+from taskcache.protocol.entry import EntryKey
 from tests.nodes.server import ValkeyNode
 
 VALUES: dict[str, Any] = {"a": [1], "b": 2, "{c}": "three"}
@@ -240,7 +240,7 @@ async def test_many_coroutines_store_at_once(cache: Cache) -> None:
 @pytest.mark.parametrize("is_awaited", [False, True], ids=["called", "awaited"])
 async def test_a_flight_of_one_of_many_is_outdated(cache: Cache, client: redis.Redis, is_awaited: bool) -> None:
     """What is being computed under one of these keys is not stored over the new value."""
-    (flight,) = flights_of([cache.make_key("b").encode()])
+    flight = EntryKey.of(cache.make_key("b").encode()).flight
     await cache.aio.get("nothing")
     client.hset(flight, mapping={"token": TOKEN, "state": "running", "owner": "somebody", "stamps": "s"})
     client.pexpire(flight, 60_000)
