@@ -306,7 +306,7 @@ def _read_replies(borrowed: Borrowed, count: int) -> list[Any]:
     """Read that many replies of whatever kind, errors too."""
     reader = _reader()
     replies = [_reply(borrowed, reader) for _ in range(count)]
-    if any(isinstance(reply, _UNASKED) for reply in replies):
+    if _UNASKED in map(type, replies):
         raise Unusual("something that was not asked for")
     _check_end(reader)
     return replies

@@ -37,6 +37,11 @@ _served_at: dict[tuple[int, str], float] = {}
 _served_sent_at: dict[tuple[int, str], float] = {}
 
 
+def _shown(arguments: Any) -> str:
+    """What Celery's logs and events show of arguments; nothing is shown without its walk through them."""
+    return saferepr(arguments, 1024) if arguments else repr(arguments)
+
+
 class CeleryLauncher:
     """Sends one call to the queue of its task, by itself or with others."""
 
@@ -58,7 +63,7 @@ class CeleryLauncher:
         self._message: Message | None = None
         self._token = ""
         # Written now: what the caller changes afterwards is not what was called.
-        self._reprs = (saferepr(arguments[0], 1024), saferepr(arguments[1], 1024))
+        self._reprs = (_shown(arguments[0]), _shown(arguments[1]))
         # Looked up now, because Celery's configuration is slow to ask and a wake-up asks for it.
         self._queue = queue_of(task.app, task.name, self._per_call())
 

@@ -24,6 +24,12 @@ class SealedArguments(bytes):
         return "<sealed arguments>"
 
 
+# Compared with the types of many at once: a message is looked at twice, each time by C alone.
+_TEXT: Final = frozenset((str,))
+_BYTES: Final = frozenset((bytes,))
+_SEALED: Final = frozenset((SealedArguments,))
+
+
 def dumps(body: Any) -> bytes:
     """
     Write the body of a task message: args, kwargs and Celery's embed; for an eager task it is args and kwargs alone.
@@ -55,12 +61,12 @@ def _read(data: bytes) -> Any:
         raise UntrustedValue("a message that is not one of ours")
     args, *rest = body
     # Celery takes the message apart in the worker's main process, and is not prepared for anything else than these.
-    if not all(isinstance(part, dict) and all(isinstance(name, str) for name in part) for part in rest):
+    if not all(isinstance(part, dict) and _TEXT.issuperset(map(type, part)) for part in rest):
         raise UntrustedValue("a message that is not one of ours")
     if isinstance(args, dict):
         sealed = args.get("sealed")
         calls = sealed if isinstance(sealed, list) else [sealed]
-        if not calls or not all(type(call) is bytes for call in calls):
+        if not calls or not _BYTES.issuperset(map(type, calls)):
             raise UntrustedValue("a message without its arguments")
         args = tuple(map(SealedArguments, calls))
         rest[0] = {}  # the others are sealed too: what stands here could keep Celery from calling the task
@@ -69,7 +75,7 @@ def _read(data: bytes) -> Any:
     # Celery makes attributes of its request of what is embedded: more than this would be believed to be its own.
     embeds = [{name: embed[name] for name in EMBEDDED if name in embed} for embed in rest[1:]]
     # It walks through them after the body has run, and forgets to say how that ended when it cannot.
-    if not all(_is_embedded(name, value) for embed in embeds for name, value in embed.items()):
+    if not all(_is_embedded(name, embed[name]) for embed in embeds for name in embed if embed[name] is not None):
         raise UntrustedValue("a message that is not one of ours")
     return args, *rest[:1], *embeds
 
@@ -77,12 +83,12 @@ def _read(data: bytes) -> Any:
 def _is_embedded(name: str, value: Any) -> bool:
     """Whether Celery can take this for the signature of a chord, or for those of the others."""
     signatures = [value] if name == "chord" else value
-    return value is None or (
-        isinstance(signatures, list | tuple) and all(isinstance(each, dict) for each in signatures)
-    )
+    return isinstance(signatures, list | tuple) and all(isinstance(each, dict) for each in signatures)
 
 
 def _plain(value: Any, sealed: bool = False) -> Any:
+    if value is None:
+        return None
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if sealed and isinstance(value, list | tuple) and are_sealed(value[0]):
@@ -105,7 +111,7 @@ def is_sealed(args: Any) -> bool:
 
 def are_sealed(args: Any) -> bool:
     """True for the positional arguments of a message that holds sealed calls, each as an argument of its own."""
-    return isinstance(args, list | tuple) and len(args) > 0 and all(type(call) is SealedArguments for call in args)
+    return isinstance(args, list | tuple) and len(args) > 0 and _SEALED.issuperset(map(type, args))
 
 
 def accept(app: Any) -> None:

@@ -28,6 +28,8 @@ ROUTING: Final = frozenset(("queue", "exchange", "routing_key", "priority"))
 EXECUTE: Final = "taskcache.worker.execution:execute"
 EXECUTE_CHUNK: Final = "taskcache.worker.chunks:execute"
 RELEASE: Final = "taskcache.worker.ending:release_for_retry"
+# Found once: it costs an import each time.
+edge: Final = functools.cache(symbol_by_name)
 
 
 def routing_of(function: AsyncFunction[Any, Any]) -> dict[str, Any]:
@@ -115,8 +117,9 @@ def header_in(request: Any) -> dict[str, Any]:
 def header_of(request: Any) -> dict[str, Any]:
     """Our header of a delivery; in eager mode there is no main process to have completed it."""
     found = header_in(request) or {"direct": True}
-    found.setdefault("token", new_token())
-    found.setdefault("owner", new_token())
+    for name in ("token", "owner"):
+        if name not in found:
+            found[name] = new_token()
     return found
 
 
@@ -135,8 +138,8 @@ class FlightTask(Task):  # type: ignore[type-arg]  # generic in the stubs only
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         if "calls" in header_in(self.request):
-            return symbol_by_name(EXECUTE_CHUNK)(self, args)
-        return symbol_by_name(EXECUTE)(self, self._of_one_call(self._call), args, kwargs)
+            return edge(EXECUTE_CHUNK)(self, args)
+        return edge(EXECUTE)(self, self._of_one_call(self._call), args, kwargs)
 
     def _call(self, /, *args: Any, **kwargs: Any) -> Any:
         # Celery's own takes the task under a name that an argument may have.
@@ -146,7 +149,7 @@ class FlightTask(Task):  # type: ignore[type-arg]  # generic in the stubs only
         """Run one call of a chunk, under a request of its own."""
         # Celery's `__call__` would put another request on top: the body's own retry would not find this one.
         run = self._call if self.request.is_eager else self.run
-        return symbol_by_name(EXECUTE)(self, self._of_one_call(run), (sealed,), {})
+        return edge(EXECUTE)(self, self._of_one_call(run), (sealed,), {})
 
     def open_one(self, sealed: SealedArguments) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
         """The function and the arguments of one call; raises UntrustedValue when we have not signed them."""
@@ -199,7 +202,7 @@ class FlightTask(Task):  # type: ignore[type-arg]  # generic in the stubs only
 
         Raises UsageError for other arguments than those of the call: they are another call, with a flight of its own.
         """
-        symbol_by_name(RELEASE)(self, args, kwargs, options)
+        edge(RELEASE)(self, args, kwargs, options)
         if getattr(self.request, "taskcache_runs", None) is not None:
             args = kwargs = None  # the same, and written down already
         return super().retry(args, kwargs, *more, **options)

@@ -129,7 +129,8 @@ class FlightRequest(Request):
             header.pop("direct", None)
         if "calls" in header:
             return
-        header.setdefault("token", new_token())
+        if "token" not in header:
+            header["token"] = new_token()
         if "key" not in header:
             # Sent by name, by somebody who has no taskcache: the key is made of what came.
             header["direct"] = True

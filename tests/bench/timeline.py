@@ -54,7 +54,8 @@ def main(pool: str = "threads", count: str = "300") -> None:
             worker.close()
         lines = [line for file in Path(folder).iterdir() for line in file.read_text().splitlines()]
     ours = {mark["body"]: mark for mark in map(json.loads, lines)}
-    told = [{**ours[wake["body"]], **wake} for wake in wakes["taskcache"][WARMING_UP:]]
+    # The last ones may be missing: the worker was stopped before it had written them down.
+    told = [{**ours[wake["body"]], **wake} for wake in wakes["taskcache"][WARMING_UP:] if wake["body"] in ours]
     for step, text in STEPS.items():
         print(f"{_median_us(told, step):6.0f}  {text}")
     for name in ("floor", "celery"):
