@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from celery import Task
 from celery.utils.imports import symbol_by_name
 from celery.utils.saferepr import saferepr
+from msgspec import Struct
 
 from taskcache.batching import WINDOW, BoundCall, alone
 from taskcache.drivers.asyncio import run_to_end
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 # The one message header of ours: the flight and its key, or those of all calls, and the keys being computed above them.
 HEADER: Final = "taskcache"
+# Where Celery's request of a delivery has its `Stage`.
+STAGE: Final = "taskcache_stage"
 # Said with each message: as attributes of a task Celery deprecates them.
 ROUTING: Final = frozenset(("queue", "exchange", "routing_key", "priority"))
 # What runs a task is an edge, above this floor: named by string, as Celery names its own replaceable parts.
@@ -123,6 +126,25 @@ def header_of(request: Any) -> dict[str, Any]:
     return found
 
 
+class Stage(Struct):
+    """How far a worker has come with one delivery: an attribute of its request, which no message can bring along."""
+
+    # The calls whose body runs, or has run.
+    runs: Sequence[Any] = ()
+    # What the body gave or raised is known to those who wait: a NoServer from here on is nobody's server but its own.
+    is_told: bool = False
+    is_in_chunk: bool = False
+
+
+def stage_of(request: Any) -> Stage:
+    """The stage of a delivery, kept with it."""
+    stage = getattr(request, STAGE, None)
+    if not isinstance(stage, Stage):
+        stage = Stage()
+        request.update({STAGE: stage})
+    return stage
+
+
 class FlightTask(Task):  # type: ignore[type-arg]  # generic in the stubs only
     """The task of a `cache_async` function. Sent by a call it carries a flight; sent by `.delay()` it makes one."""
 
@@ -203,6 +225,6 @@ class FlightTask(Task):  # type: ignore[type-arg]  # generic in the stubs only
         Raises UsageError for other arguments than those of the call: they are another call, with a flight of its own.
         """
         edge(RELEASE)(self, args, kwargs, options)
-        if getattr(self.request, "taskcache_runs", None) is not None:
+        if stage_of(self.request).runs:
             args = kwargs = None  # the same, and written down already
         return super().retry(args, kwargs, *more, **options)

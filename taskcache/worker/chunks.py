@@ -16,7 +16,7 @@ from celery.exceptions import Ignore, Reject, Retry
 
 from taskcache.errors import NoServer, TaskCacheError, UntrustedValue
 from taskcache.launchers.serializer import SealedArguments, are_sealed
-from taskcache.launchers.task import HEADER, header_of
+from taskcache.launchers.task import HEADER, STAGE, Stage, header_of, stage_of
 from taskcache.worker import batches
 from taskcache.worker.delivery import log_failed, refuse_message
 from taskcache.worker.execution import send_again
@@ -59,7 +59,7 @@ def _run_one_after_another(task: Any, parts: Sequence[Part], name: str) -> None:
                 if getattr(error, "requeue", False):
                     send_again(task, header, 0.0)
             except NoServer as error:
-                if not getattr(task.request, "taskcache_told", False):
+                if not stage_of(task.request).is_told:
                     raise  # nobody would get what the others give: their waiters send them again
                 failed += 1
                 log_failed(task, name, error)
@@ -80,8 +80,7 @@ def as_one(task: Any, header: dict[str, Any], sealed: SealedArguments, calls: in
         headers={**(whole.headers or {}), HEADER: header},
         # The limits of the message are those of its calls together.
         timelimit=[limit and limit / calls for limit in whole.timelimit or (None, None)],
-        taskcache_in_chunk=True,
-        **{HEADER: header},
+        **{HEADER: header, STAGE: Stage(is_in_chunk=True)},
     )
     try:
         yield

@@ -20,7 +20,7 @@ from taskcache.drivers.renewer import Lease
 from taskcache.drivers.topology import Server
 from taskcache.errors import ComputationLost, NoServer, UsageError
 from taskcache.events import warn_once
-from taskcache.launchers.task import HEADER, header_in
+from taskcache.launchers.task import HEADER, header_in, stage_of
 from taskcache.protocol.flight import Claim, Lead, yield_back
 from taskcache.protocol.steps import Steps
 from taskcache.settings import Settings
@@ -67,7 +67,8 @@ def begun(delivery: Delivery, began: Lead | Claim) -> Run:
 @contextmanager
 def told(task: Any, runs: Sequence[Run]) -> Iterator[None]:
     """Run a body for these calls; whatever it raises is told to those who wait for them."""
-    task.request.update({"taskcache_runs": runs})
+    stage = stage_of(task.request)
+    stage.runs = runs
     name = runs[0].delivery.function.name
     try:
         # In here, so that whatever comes between lets them go again.
@@ -88,8 +89,7 @@ def told(task: Any, runs: Sequence[Run]) -> Iterator[None]:
         raise
     except Exception as error:
         fail(runs, error)
-        # Of the body, whatever its kind: a NoServer after this is not that of our own server.
-        task.request.update({"taskcache_told": True})
+        stage.is_told = True
         raise
     except BaseException as error:
         if is_of_the_worker(error, runs[0].delivery.is_in_child):
@@ -190,8 +190,8 @@ def release_for_retry(task: Any, args: Any, kwargs: Any, options: dict[str, Any]
 
     Raises UsageError before that when the retry has other arguments: the waiters of this key would wait for another.
     """
-    runs: Sequence[Run] | None = getattr(task.request, "taskcache_runs", None)
-    if runs is None:
+    runs: Sequence[Run] = stage_of(task.request).runs
+    if not runs:
         _keep_direct(task)
         return
     request = task.request

@@ -12,7 +12,7 @@ from taskcache.drivers import blocking
 from taskcache.errors import NoServer
 from taskcache.launchers import apps
 from taskcache.launchers.serializer import are_sealed
-from taskcache.launchers.task import HEADER, header_of, open_call
+from taskcache.launchers.task import HEADER, header_of, open_call, stage_of
 from taskcache.protocol.flight import Claim, Landing, Lead, NothingLeft, begin, obtain
 from taskcache.worker import ending
 from taskcache.worker.delivery import Body, Delivery, opened
@@ -30,15 +30,16 @@ def execute(task: Any, body: Body, args: Any, kwargs: Any, function: Any = None)
     if function.cache.debug:
         args, kwargs = open_call(function, args, kwargs)
         return body(*args, **kwargs)
-    if getattr(task.request, "taskcache_runs", None) is not None and not are_sealed(args):
+    stage = stage_of(task.request)
+    if stage.runs and not are_sealed(args):
         return body(*args, **kwargs)  # called like a function by the body that runs: a call of its own, of no message
     delivery = opened(task, function, body, args, kwargs, header_of(task.request))
     try:
         return _begin_direct(delivery) if delivery.makes_its_flight else _begin_sent(delivery)
     except NoServer as error:
-        if getattr(task.request, "taskcache_runs", None) is not None or getattr(task.request, "taskcache_told", False):
+        if stage.runs or stage.is_told:
             raise  # the body has run: its own error, or its publication failed, and a second run would fare no better
-        if not delivery.is_direct or getattr(task.request, "taskcache_in_chunk", False):
+        if not delivery.is_direct or stage.is_in_chunk:
             raise  # it would be computed for nobody: its waiters are told through the server, or have it sent again
         calling.note_degraded(function, error)
         return body(*delivery.args, **delivery.kwargs)
@@ -62,8 +63,7 @@ def _begin_direct(delivery: Delivery) -> Any:
         # Who led it was killed, or interrupted: a caller begins anew then, and nobody has elected our token yet.
         deaths += 1
         if not isinstance(ended.error, NothingLeft) or deaths > errand.settings.max_deaths:
-            # From here on an error is that of the body, NoServer too.
-            delivery.task.request.update({"taskcache_told": True})
+            stage_of(delivery.task.request).is_told = True
             return calling.landed(ended)
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from taskcache import ComputationLost
 from taskcache.codec import typed
-from taskcache.launchers.task import HEADER
+from taskcache.launchers.task import HEADER, STAGE
 from taskcache.protocol.entry import new_token
 from tests.nodes.server import ValkeyNode
 from tests.nodes.waiting import wait_until
@@ -279,7 +279,7 @@ def test_what_is_embedded_changes_nothing_of_the_request(mailman: WorkerNode, be
     """Celery makes attributes of its request of it: a call that says it was made directly would be told to nobody."""
     caught = begin(kind)
     seals = post.seals_of(caught.message)
-    embed = {**post.EMBED, "called_directly": True, "is_eager": True, "taskcache_runs": [], HEADER: {"direct": True}}
+    embed = {**post.EMBED, "called_directly": True, "is_eager": True, STAGE: [1], HEADER: {"direct": True}}
     body = typed.encode([{"sealed": seals if len(seals) > 1 else seals[0]}, {"self": 1}, embed])
     caught.send(body=body)
 
