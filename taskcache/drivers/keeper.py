@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections import deque
@@ -92,14 +91,20 @@ class Keeper:
 
     def wait(self, errand: Errand, wait: Wait, launcher: Launcher | None = None) -> Ending:
         """Block this thread until the flight has ended."""
-        endings: queue.SimpleQueue[Ending | BaseException] = queue.SimpleQueue()
-        heard = endings.put
+        arrived = threading.Event()  # gevent's SimpleQueue wakes nobody who waits in another thread
+        endings: list[Ending | BaseException] = []
+
+        def heard(ending: Ending | BaseException) -> None:
+            endings.append(ending)
+            arrived.set()
+
         self.follow(errand, wait, launcher, heard, lambda sighting: None)
         try:
-            ending = endings.get()
+            arrived.wait()
         except BaseException:
             self.unfollow(wait.token, heard)
             raise
+        ending = endings[0]
         if isinstance(ending, BaseException):
             raise ending
         return ending
@@ -362,12 +367,9 @@ class Keeper:
             else:
                 owner.fail(ending)
             return
-        self._finish(owner, ending)
-
-    def _finish(self, watching: Watch, ending: Ending | BaseException) -> None:
         with self._lock:
-            followers = self._ended(watching)
-        self._tell(watching, followers, ending)
+            followers = self._ended(owner)
+        self._tell(owner, followers, ending)
 
     def _ended(self, watching: Watch) -> Followers:
         """Take a watch off the books; gives back those who are to be told."""

@@ -27,7 +27,6 @@ class SealedArguments(bytes):
 # Compared with the types of many at once: a message is looked at twice, each time by C alone.
 _TEXT: Final = frozenset((str,))
 _BYTES: Final = frozenset((bytes,))
-_SEALED: Final = frozenset((SealedArguments,))
 
 
 def dumps(body: Any) -> bytes:
@@ -111,7 +110,7 @@ def is_sealed(args: Any) -> bool:
 
 def are_sealed(args: Any) -> bool:
     """True for the positional arguments of a message that holds sealed calls, each as an argument of its own."""
-    return isinstance(args, list | tuple) and len(args) > 0 and _SEALED.issuperset(map(type, args))
+    return isinstance(args, list | tuple) and len(args) > 0 and all(type(call) is SealedArguments for call in args)
 
 
 def accept(app: Any) -> None:

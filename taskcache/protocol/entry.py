@@ -74,7 +74,7 @@ def is_token(word: object) -> bool:
 
 def is_of(envelope: bytes, token: str) -> bool:
     """Whether an envelope names this flight."""
-    return envelope[2:18].hex() == token.replace("-", "")
+    return is_token(token) and envelope[2:18] == token_bytes(token)
 
 
 def read(keys: tuple[bytes, ...]) -> Steps[list[bytes | None]]:
