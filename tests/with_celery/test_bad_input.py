@@ -186,7 +186,9 @@ def test_without_a_broker_many_calls_wait_for_it_once(unbrokered: Unbrokered, mo
     tried, launch = [], CeleryLauncher.launch
 
     def counted(self: CeleryLauncher, token: str) -> None:
-        tried.append(token)
+        # Another test's flight may be sent again by this process just now.
+        if self._function.name == unbrokered.inline.name:
+            tried.append(token)
         launch(self, token)
 
     monkeypatch.setattr(CeleryLauncher, "launch", counted)
