@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from taskcache.calls.following import CLAIM_EVERY_S
 from taskcache.drivers.pending import Pending
+from taskcache.drivers.threads import Mailbox
 from taskcache.errors import NoServer, NotReady, UsageError
 from taskcache.protocol.flight import Landing
 from taskcache.result import Result, claim_one, hearing, in_order_of_arrival, soonest, wait_seconds
@@ -75,7 +76,7 @@ class AsCompleted(Generic[R]):
         return len(self._results)
 
     def __iter__(self) -> Iterator[Result[R]]:
-        arrived: queue.SimpleQueue[Result[R]] = queue.SimpleQueue()
+        arrived: Mailbox[Result[R]] = Mailbox()
         deadline = None if self._seconds is None else time.monotonic() + self._seconds
         with hearing(self._results, arrived.put):
             done, pause = 0, soonest(self._results)

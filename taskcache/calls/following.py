@@ -92,7 +92,7 @@ def updates(
     pending: Pending, seconds: float | None, claims_after: float | None, claim: Callable[[], bool]
 ) -> Iterator[Progress]:
     """Yield the progress of a call whenever it changes, until it has landed; it is claimed as `wait` does."""
-    told: queue.SimpleQueue[Sighting | None] = queue.SimpleQueue()
+    told: threads.Mailbox[Sighting | None] = threads.Mailbox()
 
     def done(_: Pending) -> None:
         told.put(None)

@@ -91,20 +91,14 @@ class Keeper:
 
     def wait(self, errand: Errand, wait: Wait, launcher: Launcher | None = None) -> Ending:
         """Block this thread until the flight has ended."""
-        arrived = threading.Event()  # gevent's SimpleQueue wakes nobody who waits in another thread
-        endings: list[Ending | BaseException] = []
-
-        def heard(ending: Ending | BaseException) -> None:
-            endings.append(ending)
-            arrived.set()
-
+        endings: threads.Mailbox[Ending | BaseException] = threads.Mailbox()
+        heard = endings.put  # one object, by which it is found again
         self.follow(errand, wait, launcher, heard, lambda sighting: None)
         try:
-            arrived.wait()
+            ending = endings.get()
         except BaseException:
             self.unfollow(wait.token, heard)
             raise
-        ending = endings[0]
         if isinstance(ending, BaseException):
             raise ending
         return ending

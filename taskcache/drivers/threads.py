@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import queue
 import sys
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
 
 
 def start(target: Callable[[], None], name: str) -> None:
@@ -44,6 +49,37 @@ class Bell:
     def wait(self, seconds: float = -1) -> None:
         """Sleep until it rings, at most `seconds`."""
         self._lock.acquire(timeout=seconds)
+
+
+class Mailbox(Generic[T]):
+    """
+    What other threads and greenlets put here, one reads.
+
+    As `queue.SimpleQueue`, into which a finalizer may put something too; but gevent's cannot wake who reads in another
+    thread than it is filled in: it waits for ever, or raises LoopExit.
+    """
+
+    def __init__(self) -> None:
+        self._items: deque[T] = deque()
+        self._arrived = threading.Lock()
+        self._arrived.acquire()
+
+    def put(self, item: T) -> None:
+        """Wake the one who reads, or who reads next."""
+        self._items.append(item)
+        # Not locked: another item has arrived as well, and is not read yet.
+        with suppress(RuntimeError):
+            self._arrived.release()
+
+    def get(self, timeout: float | None = None) -> T:
+        """The oldest item; raises `queue.Empty` when none has come for `timeout` seconds."""
+        until = None if timeout is None else time.monotonic() + timeout
+        while not self._items:
+            left = -1 if until is None else max(0.0, until - time.monotonic())
+            # Again, when it was let go for an item that was read before anyone had to wait for it.
+            if not self._arrived.acquire(timeout=left):
+                raise queue.Empty
+        return self._items.popleft()
 
 
 def start_native(target: Callable[[], None], name: str) -> None:

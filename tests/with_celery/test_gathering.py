@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
+import sys
 import threading
 from types import ModuleType
 
 import pytest
 
 from taskcache import NotReady, Result, UsageError, as_completed, gather
+from tests.nodes.workers import REPOSITORY
 
 pytestmark = pytest.mark.usefixtures("shop", "worker")
 
@@ -116,3 +120,27 @@ def test_a_loop_that_is_left_early_hears_no_more(
 
     assert told.wait(LONG)
     assert [] == [record for record in caplog.records if record.name == "taskcache"]
+
+
+def test_results_of_a_greenlet_reach_who_waits_in_another_thread(shop: ModuleType, name: str) -> None:
+    """Under gevent each thread has greenlets of its own; whichever way one waits there, the end of a call wakes it."""
+    command = [sys.executable, "-m", "tests.with_celery.gevent_program", name]
+    gates = [f"{name}-one", f"{name}-2", f"{name}-1", f"{name}-0"]
+    with subprocess.Popen(
+        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as program:
+        try:
+            for gate in (*gates, name):
+                shop.ledger.wait_runs(gate)
+            for gate in (*gates, f"{name}:1", f"{name}:2", f"{name}:3"):
+                shop.ledger.open(gate)
+            said, complained = program.communicate(timeout=4 * LONG)
+        finally:
+            program.kill()
+    assert "" == complained
+    told = json.loads(said)
+
+    several = [f"{name}-{number} 1" for number in range(3)]
+    assert (f"{name}-one 1", several, several) == (told["one"], told["gathered"], sorted(told["completed"]))
+    assert [name] == told["endless"]
+    assert {*told["steps"]} <= {1, 2, 3}
