@@ -99,15 +99,7 @@ class Caller:
     def get(self, sent: tuple[int, bytes]) -> float:
         """Wait for its value."""
         number, token = sent
-        envelope = self._inbox.wait(token)
-        head, mac, packed = (
-            envelope[: _HEAD.size],
-            envelope[_HEAD.size : _HEAD.size + _MAC_BYTES],
-            envelope[_HEAD.size + _MAC_BYTES :],
-        )
-        assert compare_digest(mac, _mac(_names(number)[0], head + packed))
-        value: float = msgspec.msgpack.decode(packed)
-        return value
+        return opened(_names(number)[0], self._inbox.wait(token))
 
 
 def compute(raw: RawSocket, token: str, number: int, signature: str) -> None:
@@ -118,8 +110,28 @@ def compute(raw: RawSocket, token: str, number: int, signature: str) -> None:
     stamp = raw.ask(pack(b"EVALSHA", (SHA[CLAIM], b"2", flight, STAMP, name, owner)))
     if stamp is None:
         return
-    value = time.monotonic()
+    publish(raw, key, flight, name, owner, sealed(key, stamp, time.monotonic()))
+
+
+def sealed(key: bytes, stamp: bytes, value: float) -> bytes:
+    """The envelope of a value, bound to its key."""
     head, packed = _HEAD.pack(stamp, int(time.time() * 1000), 60_000), msgspec.msgpack.encode(value)
-    envelope = head + _mac(key, head + packed) + packed
-    if raw.ask(pack(b"EVALSHA", (SHA[PUBLISH], b"2", key, flight, name, owner, envelope))) != 1:
+    return head + _mac(key, head + packed) + packed
+
+
+def opened(key: bytes, envelope: bytes) -> float:
+    """The value of an envelope, once its MAC is known to be ours."""
+    head, mac, packed = (
+        envelope[: _HEAD.size],
+        envelope[_HEAD.size : _HEAD.size + _MAC_BYTES],
+        envelope[_HEAD.size + _MAC_BYTES :],
+    )
+    assert compare_digest(mac, _mac(key, head + packed))
+    value: float = msgspec.msgpack.decode(packed)
+    return value
+
+
+def publish(raw: RawSocket, key: bytes, flight: bytes, *arguments: bytes) -> None:
+    """Store an envelope, tell it and end its flight."""
+    if raw.ask(pack(b"EVALSHA", (SHA[PUBLISH], b"2", key, flight, *arguments))) != 1:
         raise RuntimeError("the floor's own claim was taken, or its script is not loaded")

@@ -115,9 +115,13 @@ class RawInbox:
         while True:
             self._socket.hear(reader)
             while (message := reader.gets()) is not False:
-                name = message[2][:TOKEN_BYTES]
-                self._values[name] = message[2][TOKEN_BYTES:]
-                self._locks[name].release()
+                self.deliver(message[2])
+
+    def deliver(self, told: bytes) -> None:
+        """Wake who waits for this name with its value."""
+        name = told[:TOKEN_BYTES]
+        self._values[name] = told[TOKEN_BYTES:]
+        self._locks[name].release()
 
 
 class RawProtocol(asyncio.Protocol):

@@ -12,6 +12,7 @@ from typing import Any
 
 from taskcache.calls.computing import Attempt
 from taskcache.drivers.wire import Wire
+from tests.bench import bare
 from tests.bench.app import app
 
 __all__ = ["app", "marked"]
@@ -35,31 +36,35 @@ def marked(owner: Any, name: str, marks: Marks, before: str = "", after: str = "
     setattr(owner, name, timed)
 
 
-def _mark_worker(folder: Path) -> None:
+def _mark_worker(folder: Path, seals: tuple[Any, str], sends: tuple[Any, str]) -> None:
+    """Write down when the value of a body was sealed, and when that was sent."""
     marks: Marks = {}
-    seal, commands = Attempt.seal, Wire.commands
+    seal, send = getattr(*seals), getattr(*sends)
 
-    def sealed(self: Attempt, value: Any) -> Any:
+    def sealed(*args: Any) -> Any:
         marks.clear()
         marks["seals"] = time.monotonic()
-        result = seal(self, value)
-        marks.update(body=value, sealed=time.monotonic())
+        result = seal(*args)
+        # Its last argument is the value, which is the moment when the body ended.
+        marks.update(body=args[-1], sealed=time.monotonic())
         return result
 
-    def sent(self: Wire, packed: bytes, count: int) -> list[Any]:
+    def sent(*args: Any) -> Any:
         if "sealed" not in marks:
-            return commands(self, packed, count)
+            return send(*args)
         # Its own: another thread may seal the next before this one has its replies.
         own = {**marks, "sends": time.monotonic()}
         marks.clear()
-        replies = commands(self, packed, count)
+        result = send(*args)
         # One file for each process: those of a pool write at the same time.
         with (folder / str(os.getpid())).open("a") as file:
             file.write(json.dumps(own) + "\n")
-        return replies
+        return result
 
-    Attempt.seal, Wire.commands = sealed, sent  # type: ignore[method-assign]  # only in this process
+    setattr(*seals, sealed)
+    setattr(*sends, sent)
 
 
 if "BENCH_TIMELINE" in os.environ:
-    _mark_worker(Path(os.environ["BENCH_TIMELINE"]))
+    _mark_worker(Path(os.environ["BENCH_TIMELINE"]), seals=(Attempt, "seal"), sends=(Wire, "commands"))
+    _mark_worker(Path(os.environ["BENCH_TIMELINE"]), seals=(bare, "sealed"), sends=(bare, "publish"))

@@ -3,8 +3,8 @@ This is where one wake-up is taken apart: what happens between the end of a body
 
     python -m tests.bench.timeline threads 300
 
-prints the median moment of each step, in microseconds after the body's end. Celery's own calls and those of the floor come
-between ours, as in the benchmark: a worker and a caller that do nothing else are quicker.
+prints the median moment of each step, in microseconds after the body's end: ours and the floor's, whose calls come between
+ours and Celery's, as in the benchmark. A worker and a caller that do nothing else are quicker.
 """
 
 from __future__ import annotations
@@ -53,13 +53,12 @@ def main(pool: str = "threads", count: str = "300") -> None:
         finally:
             worker.close()
         lines = [line for file in Path(folder).iterdir() for line in file.read_text().splitlines()]
-    ours = {mark["body"]: mark for mark in map(json.loads, lines)}
-    # The last ones may be missing: the worker was stopped before it had written them down.
-    told = [{**ours[wake["body"]], **wake} for wake in wakes["taskcache"][WARMING_UP:] if wake["body"] in ours]
+    sent = {mark["body"]: mark for mark in map(json.loads, lines)}
+    print("  ours   floor")
     for step, text in STEPS.items():
-        print(f"{_median_us(told, step):6.0f}  {text}")
-    for name in ("floor", "celery"):
-        print(f"{_median_us(wakes[name][WARMING_UP:], 'had'):6.0f}  the caller of {name} has the value")
+        columns = [_moment(sent, wakes[name][WARMING_UP:], step) for name in ("taskcache", "floor")]
+        print(f"{columns[0]:>6}  {columns[1]:>6}  {text}")
+    print(f"{_moment({}, wakes['celery'][WARMING_UP:], 'had'):>6}          the caller of Celery has it")
     guard.close()
 
 
@@ -70,12 +69,15 @@ def _wakes(count: int) -> dict[str, list[dict[str, float]]]:
     from taskcache.drivers.pending import Pending
     from tests.bench import bare
     from tests.bench.app import floor, led, plain, raw
+    from tests.bench.floor import RawInbox
     from tests.bench.timed import marked
 
     marks: dict[str, float] = {}
     marked(Inbox, "_deliver", marks, before="hears")
     marked(Invocation, "opened", marks, before="opens", after="opened")
     marked(Pending, "settle", marks, before="settles")
+    marked(RawInbox, "deliver", marks, before="hears")
+    marked(bare, "opened", marks, before="opens", after="opened")
     caller = bare.Caller(raw(), floor)
     calls: dict[str, Any] = {
         "taskcache": lambda number: led(number)(timeout=PATIENCE_S),
@@ -86,13 +88,18 @@ def _wakes(count: int) -> dict[str, list[dict[str, float]]]:
     wakes: dict[str, list[dict[str, float]]] = {name: [] for name in calls}
     for number in range(base, base + count + WARMING_UP):
         for name in random.sample(list(calls), len(calls)):
+            marks.clear()
             ended = calls[name](number)
             wakes[name].append({**marks, "body": ended, "had": time.monotonic()})
     return wakes
 
 
-def _median_us(told: list[dict[str, float]], step: str) -> float:
-    return median(1e6 * (mark[step] - mark["body"]) for mark in told)
+def _moment(sent: dict[float, dict[str, float]], wakes: list[dict[str, float]], step: str) -> str:
+    """The median moment of a step in whole microseconds; nothing where it is not taken."""
+    # The last ones may be missing: the worker was stopped before it had written them down.
+    told = [{**sent.get(wake["body"], {}), **wake} for wake in wakes]
+    moments = [1e6 * (mark[step] - mark["body"]) for mark in told if step in mark]
+    return f"{median(moments):.0f}" if moments else ""
 
 
 if __name__ == "__main__":
