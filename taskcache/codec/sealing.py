@@ -21,13 +21,11 @@ from taskcache.codec.envelope import (
     IS_OURS,
     KEY_ID_AT,
     MAC_BYTES,
-    MAGIC,
     NO_LABEL,
     PICKLE,
     SIGNED,
     TAGGED,
     TOKEN_BYTES,
-    VERSION,
     Envelope,
     Head,
     pack_head,
@@ -54,6 +52,18 @@ _NOBODYS: Final = {bits: bytes((bits,)) + NO_LABEL.to_bytes(2, "little") for bit
 _SIGNED_HEADER_BYTES: Final = HEADER_BYTES + MAC_BYTES
 # Larger entries are read through views, which take longer to make than small copies.
 _SMALL_BYTES: Final = 4096
+# How an entry of the commonest kind begins: what stands at which place.
+_COMMONEST: Final = {
+    at + place: bytes((byte,))
+    for at, part in ((0, IS_OURS), (FLAGS_AT, _NOBODYS[0]))
+    for place, byte in enumerate(part)
+}
+# In msgpack, what makes an array of all that follows, and a byte string of the head that follows.
+_ARRAY: Final = 0xDD
+_ARRAY_FOLLOWS: Final = struct.Struct(">BI")
+_HEAD_FOLLOWS: Final = bytes((0xC4, HEADER_BYTES))
+# More than this is not copied to be read at once.
+_TOGETHER_BYTES: Final = 4 * 1024 * 1024
 # How many values are looked at as one: one that is not plain costs its neighbours their short way, and large ones memory.
 _TOGETHER: Final = 100
 # Stands for what `open_plain` has not opened.
@@ -173,20 +183,26 @@ class Codec:
         return self._read(bits, view[at:])
 
     def open_bare(self, entries: Sequence[Any]) -> list[Any] | None:
-        """What `open_plain` reads, quicker, when all are the commonest: unsigned, not compressed; None when one is not."""
-        if self._signer is not None or None in entries:
+        """
+        What `open_plain` reads, quicker, when all are the commonest: unsigned, not compressed; None when one is not.
+
+        They are decoded as one array, in which the head of each is a byte string that comes before its value: a call into C
+        for all, and not five for each.
+        """
+        if self._signer is not None:
             return None
-        plain, magic, version, decode = _NOBODYS[0], MAGIC, VERSION, typed.decode_bare
+        count = len(entries)
         try:
-            # Two numbers are compared in half the time of two slices.
-            values = [
-                decode(entry[HEADER_BYTES:] if len(entry) < _SMALL_BYTES else memoryview(entry)[HEADER_BYTES:])
-                for entry in entries
-                if entry[FLAGS_AT:CREATED_AT] == plain and entry[0] == magic and entry[1] == version
-            ]
+            if sum(map(len, entries)) > _TOGETHER_BYTES:
+                return None
+            joined = _HEAD_FOLLOWS.join((_ARRAY_FOLLOWS.pack(_ARRAY, 2 * count), *entries))
+            parts: Any = typed.decode_bare(joined)
+            heads = b"".join(parts[::2])
         except _UNREADABLE:
             return None  # one that is not there, or is damaged
-        return values if len(values) == len(entries) else None
+        # All heads are looked at together, too, byte by byte. A value with something missing or too much shifts what follows.
+        are_bare = all(heads[at::HEADER_BYTES] == byte * count for at, byte in _COMMONEST.items())
+        return parts[1::2] if are_bare and len(heads) == count * HEADER_BYTES else None
 
     def open_plain(self, redis_keys: Sequence[bytes], entries: Sequence[bytes | bytearray | None]) -> list[Any]:
         """

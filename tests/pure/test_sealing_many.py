@@ -158,7 +158,7 @@ def test_a_damaged_unsigned_one_gives_a_value_or_nothing(data: st.DataObject) ->
 @hypothesis_settings(deadline=None, max_examples=200)
 @given(st.data())
 def test_a_damaged_one_among_the_commonest_harms_no_other(data: st.DataObject) -> None:
-    """Short plain values are read in a loop of their own, which ends at the first that is not one."""
+    """Short plain values are read as one array, unless one of them is not."""
     codec = CODECS["plain"]
     values = [{"id": number} for number in range(len(KEYS))]
     entries: list[Any] = codec.seal_plain(KEYS, values, fresh_ms=60_000)
