@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import compress
 from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
@@ -23,6 +24,8 @@ R = TypeVar("R")
 MISSING: Any = object()
 # The key of an entry as the user knows it, its Redis key, and its bytes.
 Unopened = tuple[str, bytes, bytes]
+# How many entries are opened together: one that needs a closer look costs its neighbours the short way.
+_PAGE = 250
 
 
 class Entry(Struct, Generic[R], frozen=True):
@@ -161,7 +164,10 @@ class Plain(Struct, frozen=True):
     ) -> Steps[dict[str, Any]]:
         """The values of entries that a read which began after the call began has found."""
         found: dict[str, Any] = {}
-        left = self.open_page(found, keys, redis_keys, entries)
+        left: list[Unopened] = []
+        for start in range(0, len(keys), _PAGE):
+            page = slice(start, start + _PAGE)
+            left += self.open_page(found, keys[page], redis_keys[page], entries[page])
         if left:
             yield from self.open_rest(found, left)
             return {key: found[key] for key in keys if key in found}
@@ -193,6 +199,14 @@ class Plain(Struct, frozen=True):
     ) -> list[Unopened]:
         """Add the values of entries that have no stamp to compare, as nearly all; gives back what needs a closer look."""
         bare = self.codec.open_bare(entries)
+        if bare is None and None in entries:
+            is_there = [entry is not None for entry in entries]
+            return self.open_page(
+                found,
+                list(compress(keys, is_there)),
+                list(compress(redis_keys, is_there)),
+                list(compress(entries, is_there)),
+            )
         if bare is not None:
             found.update(zip(keys, bare, strict=True))
             return []

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import repeat
 from operator import add
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from taskcache.codec import compression, failures, pickling, typed
 from taskcache.codec.envelope import (
@@ -53,11 +53,11 @@ _SIGNED_HEADER_BYTES: Final = HEADER_BYTES + MAC_BYTES
 # Larger entries are read through views, which take longer to make than small copies.
 _SMALL_BYTES: Final = 4096
 # How an entry of the commonest kind begins: what stands at which place.
-_COMMONEST: Final = {
-    at + place: bytes((byte,))
+_COMMONEST: Final = tuple(
+    (at + place, bytes((byte,)))
     for at, part in ((0, IS_OURS), (FLAGS_AT, _NOBODYS[0]))
     for place, byte in enumerate(part)
-}
+)
 # In msgpack, what makes an array of all that follows, and a byte string of the head that follows.
 _ARRAY: Final = 0xDD
 _ARRAY_FOLLOWS: Final = struct.Struct(">BI")
@@ -196,13 +196,17 @@ class Codec:
             if sum(map(len, entries)) > _TOGETHER_BYTES:
                 return None
             joined = _HEAD_FOLLOWS.join((_ARRAY_FOLLOWS.pack(_ARRAY, 2 * count), *entries))
-            parts: Any = typed.decode_bare(joined)
+            parts = cast("list[Any]", typed.decode_bare(joined))
             heads = b"".join(parts[::2])
         except _UNREADABLE:
             return None  # one that is not there, or is damaged
+        if len(heads) != count * HEADER_BYTES:
+            return None
         # All heads are looked at together, too, byte by byte. A value with something missing or too much shifts what follows.
-        are_bare = all(heads[at::HEADER_BYTES] == byte * count for at, byte in _COMMONEST.items())
-        return parts[1::2] if are_bare and len(heads) == count * HEADER_BYTES else None
+        for at, byte in _COMMONEST:
+            if heads[at::HEADER_BYTES] != byte * count:
+                return None
+        return parts[1::2]
 
     def open_plain(self, redis_keys: Sequence[bytes], entries: Sequence[bytes | bytearray | None]) -> list[Any]:
         """

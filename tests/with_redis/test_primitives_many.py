@@ -48,6 +48,32 @@ def test_get_many_asks_for_pages(cache: Cache, client: redis.Redis) -> None:
     assert (values, list(reversed(wanted))) == (found, list(found))
 
 
+@pytest.mark.keeps_forever
+async def test_pages_of_all_sorts_are_read_alike(cache: Cache) -> None:
+    """Values that are missing, of a function, long or counted stand among the commonest, wherever in a page they are."""
+
+    @cache.cached(key_fn=lambda args, kwargs: f"of-{args[0]}")
+    def fn(number: int) -> int:
+        return -number
+
+    values: dict[str, Any] = {}
+    for number in range(3 * PAGE):
+        if number % 50 == 7:
+            values[fn.key_for(number)] = fn(number)
+        elif number % 50 == 8:
+            cache.incr(f"count-{number}", number)
+            values[f"count-{number}"] = number
+        else:
+            values[f"key-{number}"] = "long " * 2000 if number % 60 == 9 else {"id": number}
+            cache.set(f"key-{number}", values[f"key-{number}"])
+    wanted = [name for key in values for name in (key, f"{key}-missing")]
+    found, found_aio = cache.get_many(wanted), await cache.aio.get_many(wanted)
+
+    assert (values, values) == (found, found_aio)
+    assert list(values) == list(found) == list(found_aio)
+    assert {} == cache.get_many([f"{key}-missing" for key in values])
+
+
 @pytest.mark.own_server
 def test_pages_after_a_broken_connection_are_read_by_redis_py(cache: Cache, client: redis.Redis) -> None:
     """What was read before it broke is not read again, and what was on its way is."""
