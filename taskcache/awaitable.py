@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 from taskcache import events
 from taskcache.batching import BoundCall
 from taskcache.calls import awaiting, calling
+from taskcache.calls.hits import Missed
 from taskcache.calls.primitives import Entry, invalidated, looked_up, stored
 from taskcache.drivers import asyncio as driver
-from taskcache.drivers.pending import Pending
+from taskcache.drivers.pending import Landed, Pending
 from taskcache.errors import NoServer
 from taskcache.protocol.flight import Landing, obtain
 from taskcache.protocol.stamps import bump
@@ -19,7 +20,7 @@ from taskcache.result import Result
 
 if TYPE_CHECKING:
     from taskcache.calls.invocation import Invocation
-    from taskcache.decorators import AsyncFunction
+    from taskcache.decorators import AsyncFunction, CachedFunction
     from taskcache.function import Function
     from taskcache.mapping import Batch
 
@@ -85,9 +86,11 @@ class Verbs(Generic[P, R]):
 class AwaitableCached(Verbs[P, R]):
     """`fn.aio` of a `cached` function."""
 
+    function: CachedFunction[P, R]
+
     async def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Any:
         """The value; a plain function is computed in a thread when it has to be."""
-        return await awaiting.acall(self.function, args, kwargs)
+        return await self.function.acall(args, kwargs)
 
     async def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Compute this call anew and store it."""
@@ -108,6 +111,13 @@ class AwaitableAsync(Verbs[P, R]):
     async def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
         """Begin the call as the function itself does, with every round trip awaited."""
         function = self.function
+        first: calling.Reads | None = None
+        if function.hits is not None:
+            digest, found = await function.hits.alook(*args, **kwargs)
+            hit: Result[R] | None = function.stored(digest, found)
+            if hit is not None:
+                return hit
+            first = found.first if isinstance(found, Missed) else None
         if function.cache.debug:
             return await driver.in_thread(lambda: function.inline(args, kwargs))
         await awaiting.opened(function.cache)
@@ -116,10 +126,11 @@ class AwaitableAsync(Verbs[P, R]):
             return await driver.in_thread(lambda: function.inline(args, kwargs, invocation))
         try:
             station = await function.cache.aio.station()
-            landing, first = await awaiting.alook(station, invocation)
+            landing, first = await awaiting.alook(station, invocation, first)
+            function.find_hits()
             if landing is not None:
                 function.stats_counted.hits += 1
-                return Result(function, invocation, Pending.landed(landing))
+                return Result(function, invocation, Landed(landing))
             launcher = function.launcher(args, kwargs, invocation)
             await driver.in_thread(station.keeper.inbox)
             errand = invocation.errand(station, "")
@@ -143,7 +154,7 @@ class AwaitableAsync(Verbs[P, R]):
             landing = Landing(await function.cache.alone.acall(invocation, compute), None, 0, "inline")
         except Exception as error:  # noqa: BLE001 - delivered by the result, as a worker's error would be
             landing = Landing.failed(error, "inline")
-        return Result(function, invocation, Pending.landed(landing))
+        return Result(function, invocation, Landed(landing))
 
     async def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
         """Have this call computed anew."""

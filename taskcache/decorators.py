@@ -11,14 +11,13 @@ from msgspec.structs import replace
 from taskcache.awaitable import AwaitableAsync, AwaitableCached
 from taskcache.calls import awaiting, calling
 from taskcache.calls.current import ancestors
-from taskcache.calls.hits import Hits
+from taskcache.calls.hits import Hits, Missed
 from taskcache.calls.invocation import Invocation
 from taskcache.calls.nearby import front_of, near_hits_of
 from taskcache.calls.origin import as_workers_import
-from taskcache.calls.primitives import MISSING
 from taskcache.drivers import blocking
 from taskcache.drivers.asyncio import mark_coroutine_function
-from taskcache.drivers.pending import Pending
+from taskcache.drivers.pending import Landed, Pending
 from taskcache.errors import NoServer
 from taskcache.function import Function
 from taskcache.options import Options, check_per_call
@@ -55,24 +54,29 @@ class CachedFunction(Function[P, R]):
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         if self._is_awaited:
-            return self._acall(args, kwargs)  # type: ignore[return-value]  # R is the coroutine then
+            return self.acall(args, kwargs)  # type: ignore[return-value]  # R is the coroutine then
+        first = None
         if self._hits is not None:
             value = self._hits.get(*args, **kwargs)
-            if value is not MISSING:
+            if type(value) is not Missed:
                 self.stats_counted.hits += 1
                 return value  # type: ignore[no-any-return]  # the codec does not know R
-        answer: R = calling.call(self, args, kwargs)
+            first = value.first
+        answer: R = calling.call(self, args, kwargs, first)
         if self._hits is None:
             self._hits = near_hits_of(self)
         return answer
 
-    async def _acall(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    async def acall(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The value, awaited; a plain function is computed in a thread when it has to be."""
+        first = None
         if self._hits is not None:
             value = await self._hits.aget(*args, **kwargs)
-            if value is not MISSING:
+            if type(value) is not Missed:
                 self.stats_counted.hits += 1
                 return value
-        answer = await awaiting.acall(self, args, kwargs)
+            first = value.first
+        answer = await awaiting.acall(self, args, kwargs, first)
         if self._hits is None:
             self._hits = near_hits_of(self)
         return answer
@@ -156,6 +160,8 @@ class AsyncFunction(Function[P, R]):
 
     def __init__(self, cache: Cache, fn: Callable[..., Any], options: Options) -> None:
         super().__init__(cache, fn, options if cache.app is None else as_workers_import(fn, options))
+        # Made by the first call, which finds the server.
+        self.hits: Hits | None = None
         if not cache.debug:
             from taskcache.launchers import registry
 
@@ -166,6 +172,29 @@ class AsyncFunction(Function[P, R]):
         return ASYNC_LIFETIME_MS
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
+        first = None
+        if self.hits is not None:
+            digest, found = self.hits.look(*args, **kwargs)
+            if (result := self.stored(digest, found)) is not None:
+                return result
+            first = found.first if isinstance(found, Missed) else None
+        return self._begun(args, kwargs, first)
+
+    def find_hits(self) -> None:
+        """Take the short way from now on, where there is one: the server is found."""
+        if self.hits is None:
+            self.hits = near_hits_of(self)
+
+    def stored(self, digest: str, found: Landing | Missed) -> Result[R] | None:
+        """The result of a call whose value was found; None where it was not, or within the computation of this very key."""
+        key = f"{self.name}:{digest}"
+        if isinstance(found, Missed) or calling.is_inside(self.cache, key):
+            return None
+        self.stats_counted.hits += 1
+        return Result(self, key, Landed(found))
+
+    def _begun(self, args: tuple[Any, ...], kwargs: dict[str, Any], first: calling.Reads | None) -> Result[R]:
+        """Begin a call of which no more is known than what was read first."""
         cache = self.cache
         if cache.debug:
             return self.inline(args, kwargs)
@@ -174,10 +203,11 @@ class AsyncFunction(Function[P, R]):
             return self.inline(args, kwargs, invocation)
         try:
             station = cache.station
-            landing, first = calling.look(station, invocation)
+            landing, first = calling.look(station, invocation, first)
+            self.find_hits()
             if landing is not None:
                 self.stats_counted.hits += 1
-                return Result(self, invocation, Pending.landed(landing))
+                return Result(self, invocation, Landed(landing))
             # Before anything is elected: an argument that cannot travel is an error of this call alone.
             launcher = self.launcher(args, kwargs, invocation)
             errand = invocation.errand(station, "")
@@ -229,7 +259,7 @@ class AsyncFunction(Function[P, R]):
             landing = Landing(compute(), None, 0, "inline")
         except Exception as error:  # noqa: BLE001 - delivered by the result, as a worker's error would be
             landing = Landing.failed(error, "inline")
-        return Result(self, invocation, Pending.landed(landing))
+        return Result(self, invocation, Landed(landing))
 
     def refresh(self, /, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
         """Have this call computed anew; those who ask meanwhile get the new value."""
@@ -245,7 +275,9 @@ class AsyncFunction(Function[P, R]):
         return self.with_changed(_with(self, options))
 
     def with_changed(self, options: Options) -> Self:
-        return _like(self, type(self), options)
+        same = _like(self, type(self), options)
+        same.hits = None  # it depends on the options
+        return same
 
     @property
     def aio(self) -> AwaitableAsync[P, R]:
@@ -283,6 +315,7 @@ class AsyncFunction(Function[P, R]):
         # Made by origin._make, without arguments. It came by value, to be run: registered, it would be a task of the worker
         # that ran it once.
         super().__init__(*state)
+        self.hits = None
 
 
 def _with(function: Function[Any, Any], given: dict[str, Any]) -> Options:

@@ -56,6 +56,11 @@ def is_fresh_value(entry: bytes, stamp: bytes | None) -> bool:
     )
 
 
+def created_ms(entry: bytes) -> int:
+    """When the computation of such a value began, by the server's clock."""
+    return int.from_bytes(entry[CREATED_AT : CREATED_AT + 8], "little")
+
+
 def judge(envelope: Envelope, stamps: Sequence[bytes | None]) -> Verdict:
     """
     Compare the stamps an entry was computed under with those that hold now.

@@ -116,16 +116,14 @@ class Function(Generic[P, R]):
 
     def invocation(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Invocation:
         """Describe one call; raises UncacheableArgument, and TypeError for arguments that do not fit."""
-        cache = self.cache
-        return Invocation.of(
-            cache.settings,
-            cache.codec,
-            self.make_key(args, kwargs),
-            self.name,
-            self._tags(args, kwargs) if self.options.tags != () else (),
-            self.options.lifetime_ms(self._default_lifetime_ms),
-            self.options.near_ms,
-        )
+        key = self.make_key(args, kwargs)
+        return self.described(key, self._tags(args, kwargs) if self.options.tags != () else ())
+
+    def described(self, key: str, tags: tuple[str, ...] = ()) -> Invocation:
+        """Describe the call that has this key."""
+        cache, options = self.cache, self.options
+        lifetime_ms = options.lifetime_ms(self._default_lifetime_ms)
+        return Invocation.of(cache.settings, cache.codec, key, self.name, tags, lifetime_ms, options.near_ms)
 
     @property
     def _default_lifetime_ms(self) -> int:

@@ -20,7 +20,7 @@ from taskcache.calls.primitives import removals
 from taskcache.codec.pickling import is_interruption
 from taskcache.drivers import asyncio as driver
 from taskcache.drivers import together
-from taskcache.drivers.pending import Pending
+from taskcache.drivers.pending import Landed, Pending
 from taskcache.errors import DispatchFailed, NoServer, UsageError
 from taskcache.protocol.flight import Extra, Landing, obtain
 from taskcache.protocol.steps import Call, Launch
@@ -285,21 +285,21 @@ def _alone(function: Any, call: BoundCall, invocation: Invocation | Exception | 
         landing = Landing(value, None, 0, "inline")
     except Exception as error:  # noqa: BLE001 - delivered by the result
         landing = Landing.failed(_of_one_call(error), "inline")
-    return Result(function, None, Pending.landed(landing))
+    return Result(function, None, Landed(landing))
 
 
 def _cached(function: CachedFunction[Any, Any], call: BoundCall, look: _Look | Exception) -> Result[Any]:
     if isinstance(look, Exception):
-        return Result(function, None, Pending.landed(Landing(None, look, 0, "inline")))
+        return Result(function, None, Landed(Landing(None, look, 0, "inline")))
     if look.landing is not None:
         function.stats_counted.hits += 1
-        return Result(function, look.invocation, Pending.landed(look.landing))
+        return Result(function, look.invocation, Landed(look.landing))
     try:
         value = calling.answer(function, look.invocation, call.args, call.kwargs)
         landing = Landing(value, None, 0, "inline")
     except Exception as error:  # noqa: BLE001 - delivered by the result
         landing = Landing.failed(_of_one_call(error), "inline")
-    return Result(function, look.invocation, Pending.landed(landing))
+    return Result(function, look.invocation, Landed(landing))
 
 
 def _begin(
@@ -314,11 +314,11 @@ def _begin(
     misses: list[tuple[int, Pending, Launcher, _Look]] = []
     for place, (call, look) in enumerate(zip(window, looked, strict=True)):
         if isinstance(look, Exception):
-            results.append(Result(function, None, Pending.landed(Landing(None, look, 0, "inline"))))
+            results.append(Result(function, None, Landed(Landing(None, look, 0, "inline"))))
             continue
         if look.landing is not None:
             function.stats_counted.hits += 1
-            results.append(Result(function, look.invocation, Pending.landed(look.landing)))
+            results.append(Result(function, look.invocation, Landed(look.landing)))
             continue
         if calling.is_own_ancestor(look.invocation):
             # The body that runs here computes this very key: waiting for it would be waiting for ourselves.
@@ -330,7 +330,7 @@ def _begin(
             launcher = function.launcher(call.args, call.kwargs, look.invocation)
         except Exception as error:  # noqa: BLE001 - the error of this call alone
             failed = Landing.failed(_of_one_call(error), "inline")
-            results[place] = Result(function, None, Pending.landed(failed))
+            results[place] = Result(function, None, Landed(failed))
             continue
         errand = look.invocation.errand(station, "")
         misses.append((place, Pending(obtain(errand, look.first), errand, launcher), launcher, look))

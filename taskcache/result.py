@@ -40,13 +40,14 @@ class Result(Generic[R]):
     def __init__(
         self,
         function: Function[Any, Any] | None,
-        invocation: Invocation | None,
+        call: Invocation | str | None,
         pending: Pending,
         cache: Cache | None = None,
         parts: Sequence[Result[Any]] = (),
     ) -> None:
         self._function = function
-        self._invocation = invocation
+        # Or its key, of which it is made when somebody asks: whoever has a hit rarely does.
+        self._call = call
         self._pending = pending
         self._cache = cache if cache is not None else (function.cache if function is not None else None)
         # What a gathered result waits for.
@@ -62,6 +63,12 @@ class Result(Generic[R]):
             return None
         found = following.join(function.cache.station, invocation)
         return None if found is None else cls(function, invocation, found)
+
+    @property
+    def _invocation(self) -> Invocation | None:
+        if isinstance(self._call, str) and self._function is not None:
+            self._call = self._function.described(self._call)
+        return self._call  # type: ignore[return-value]  # no key any more
 
     # -- waiting --------------------------------------------------------------------------------------
 
@@ -318,42 +325,14 @@ async def _arrival_or_claim(result: Result[Any], pending: Pending, seconds: floa
         if left is not None and left <= pause:
             seconds = max(0.0, left)
             break
-        await _arrival(pending, pause)
+        await driver.arrival(pending, pause)
         if pending.landing is not None:
             return
         pause = following.CLAIM_EVERY_S
         with suppress(NoServer):  # the keeper gives the server up in its own time, and with a reason
             if await driver.in_thread(result.claim):
                 pause = 0.0
-    await _arrival(pending, seconds)
-
-
-async def _arrival(pending: Pending, seconds: float | None) -> None:
-    """Wait for a landing on this loop; whoever cancels this leaves the others alone."""
-    loop = asyncio.get_running_loop()
-    arrived: asyncio.Future[None] = loop.create_future()
-
-    def done(_: Pending) -> None:
-        _tell(loop, _wake, arrived)
-
-    pending.when_done(done)
-    try:
-        if seconds is None:
-            await arrived
-        else:
-            await asyncio.wait([arrived], timeout=seconds)
-    finally:
-        pending.discard(done)
-
-
-def _tell(loop: asyncio.AbstractEventLoop, tell: Callable[[T], None], what: T) -> None:
-    with suppress(RuntimeError):  # closed with those who waited in it
-        loop.call_soon_threadsafe(tell, what)
-
-
-def _wake(arrived: asyncio.Future[None]) -> None:
-    if not arrived.done():
-        arrived.set_result(None)
+    await driver.arrival(pending, seconds)
 
 
 async def in_order_of_arrival(results: list[Result[R]], seconds: float | None) -> AsyncIterator[Result[R]]:
@@ -361,7 +340,7 @@ async def in_order_of_arrival(results: list[Result[R]], seconds: float | None) -
     loop = asyncio.get_running_loop()
     arrivals: asyncio.Queue[Result[R]] = asyncio.Queue()
     deadline = None if seconds is None else loop.time() + seconds
-    with hearing(results, lambda result: _tell(loop, arrivals.put_nowait, result)):
+    with hearing(results, lambda result: driver.tell(loop, arrivals.put_nowait, result)):
         done, pause = 0, soonest(results)
         while done < len(results):
             left = None if deadline is None else max(0.0, deadline - loop.time())

@@ -37,12 +37,14 @@ if TYPE_CHECKING:
     from taskcache.function import Function
 
 
-async def acall(function: Function[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+async def acall(
+    function: Function[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any], first: Reads | None = None
+) -> Any:
     """Answer a call of a `cached` function from a coroutine; a plain function is computed in a thread."""
     if function.cache.debug:
         return await body(function, (args, kwargs))
     await opened(function.cache)
-    return await aanswer(function, function.invocation(args, kwargs), args, kwargs)
+    return await aanswer(function, function.invocation(args, kwargs), args, kwargs, first)
 
 
 async def opened(cache: Cache) -> None:
@@ -51,7 +53,13 @@ async def opened(cache: Cache) -> None:
         await cache.aio.station()
 
 
-async def aanswer(function: Callee, invocation: Invocation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+async def aanswer(
+    function: Callee,
+    invocation: Invocation,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    first: Reads | None = None,
+) -> Any:
     """Answer a call whose key is known, from a coroutine."""
     cache = function.cache
     began = time.perf_counter()
@@ -59,7 +67,7 @@ async def aanswer(function: Callee, invocation: Invocation, args: tuple[Any, ...
         return await body(function, (args, kwargs))
     try:
         station = await cache.aio.station()
-        landing, first = await alook(station, invocation)
+        landing, first = await alook(station, invocation, first)
         if landing is not None:
             function.stats_counted.hit(time.perf_counter() - began)
             return landed(landing)
@@ -148,19 +156,26 @@ async def aget_or_set(cache: Cache, key: str, value: Any, ttl_ms: int) -> Any:
     return await aanswer(callee, Invocation.of(cache.settings, cache.codec, key, "", (), ttl_ms), (), {})
 
 
-async def alook(station: Station, invocation: Invocation) -> tuple[Landing | None, Reads]:
+async def alook(station: Station, invocation: Invocation, first: Reads | None = None) -> tuple[Landing | None, Reads]:
     """`look` from a coroutine."""
+    if first is not None:
+        return await _usable(station, invocation, first), first
     with nearby.around(station, invocation) as near:
         if near.landing is not None:
             return near.landing, ()
         station.check()
         with station.watched():
-            first: Reads = await station.loops.call(Call("MGET", (invocation.redis_key, *invocation.stamps)))
-        landing = invocation.usable(first[0], first[1:])
-        if isinstance(landing, Extra):
-            landing = await driver.run(judged(invocation.errand(station, ""), first[0], first[1:]), station.loops)
-        near.keep(first[0], landing)
-    return landing, first
+            read: Reads = await station.loops.call(Call("MGET", (invocation.redis_key, *invocation.stamps)))
+        landing = await _usable(station, invocation, read)
+        near.keep(read[0], landing)
+    return landing, read
+
+
+async def _usable(station: Station, invocation: Invocation, first: Reads) -> Landing | None:
+    landing = invocation.usable(first[0], first[1:])
+    if isinstance(landing, Extra):
+        landing = await driver.run(judged(invocation.errand(station, ""), first[0], first[1:]), station.loops)
+    return landing
 
 
 async def _alead(

@@ -64,32 +64,57 @@ def landed(landing: Landing) -> Any:
     return landing.value
 
 
+def is_inside(cache: Cache, key: str) -> bool:
+    """`is_own_ancestor` of the call with this key."""
+    above = ancestors()
+    return bool(above) and f"{cache.name}:{key}" in above
+
+
 def is_own_ancestor(invocation: Invocation) -> bool:
     """True inside the computation of this very key: waiting for it would be waiting for ourselves."""
     return invocation.identity in ancestors()
 
 
-def look(station: Station, invocation: Invocation) -> tuple[Landing | None, Reads]:
-    """The hit path: one round trip, and a value if it may be returned; what was read goes on to the miss."""
+def look(station: Station, invocation: Invocation, first: Reads | None = None) -> tuple[Landing | None, Reads]:
+    """
+    The long hit path: one round trip, and a value if it may be returned; what was read goes on to the miss.
+
+    `first` is what the short one has read of the same call.
+    """
+    if first is not None:
+        return _usable(station, invocation, first), first
     with nearby.around(station, invocation) as near:
         if near.landing is not None:
             return near.landing, ()
         first = station.read((invocation.redis_key, *invocation.stamps))
-        landing = invocation.usable(first[0], first[1:])
-        if isinstance(landing, Extra):
-            landing = blocking.run(judged(invocation.errand(station, ""), first[0], first[1:]), station.server)
+        landing = _usable(station, invocation, first)
         near.keep(first[0], landing)
     return landing, first
 
 
-def call(function: Function[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Answer a call of a `cached` function."""
+def _usable(station: Station, invocation: Invocation, first: Reads) -> Landing | None:
+    landing = invocation.usable(first[0], first[1:])
+    if isinstance(landing, Extra):
+        landing = blocking.run(judged(invocation.errand(station, ""), first[0], first[1:]), station.server)
+    return landing
+
+
+def call(
+    function: Function[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any], first: Reads | None = None
+) -> Any:
+    """Answer a call of a `cached` function; `first` as for `look`."""
     if function.cache.debug:
         return function.origin.body(*args, **kwargs)
-    return answer(function, function.invocation(args, kwargs), args, kwargs)
+    return answer(function, function.invocation(args, kwargs), args, kwargs, first)
 
 
-def answer(function: Callee, invocation: Invocation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def answer(
+    function: Callee,
+    invocation: Invocation,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    first: Reads | None = None,
+) -> Any:
     """Answer a call whose key is known."""
     cache = function.cache
     began = time.perf_counter()
@@ -97,7 +122,7 @@ def answer(function: Callee, invocation: Invocation, args: tuple[Any, ...], kwar
         return run(function, (args, kwargs))
     try:
         station = cache.station
-        landing, first = look(station, invocation)
+        landing, first = look(station, invocation, first)
         if landing is not None:
             function.stats_counted.hit(time.perf_counter() - began)
             return landed(landing)

@@ -18,7 +18,7 @@ from taskcache.calls.current import Progress
 from taskcache.calls.invocation import Invocation
 from taskcache.calls.primitives import as_ms
 from taskcache.drivers import blocking, threads
-from taskcache.drivers.pending import Pending
+from taskcache.drivers.pending import Landed, Pending
 from taskcache.drivers.station import Station
 from taskcache.errors import Cancelled, ComputationLost, NoServer, UsageError
 from taskcache.protocol import flight
@@ -186,7 +186,7 @@ def found(station: Station, invocation: Invocation, token: str) -> Pending:
     if landing is not None or not token:
         lost = ComputationLost("Its value is not stored any more. Call again.")
         ended = landing or Landing.failed(lost, "joined")
-        return Pending.landed(ended)
+        return Landed(ended)
     return attend(station, invocation, token)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from taskcache.calls.primitives import MISSING
+from msgspec import Struct
+
 from taskcache.errors import UntrustedValue
-from taskcache.freshness import SHORT_HEAD_BYTES, is_fresh_value
+from taskcache.freshness import SHORT_HEAD_BYTES, created_ms, is_fresh_value
+from taskcache.protocol.flight import Landing
 
 if TYPE_CHECKING:
     from taskcache.codec.sealing import Codec
@@ -15,8 +17,14 @@ if TYPE_CHECKING:
     from taskcache.function import Function
 
 
+class Missed(Struct, frozen=True):
+    """A call that takes more than one look to know; entry and stamp, when they were read, go on to the next one."""
+
+    first: tuple[bytes | None, ...] | None
+
+
 class Hits:
-    """Answers calls whose value is stored and depends on nothing but its function; every other call is a miss here."""
+    """Answers calls whose value is stored and depends on nothing but its function; every other call is missed here."""
 
     __slots__ = ("_codec", "_digest", "_head", "_prefix", "_station")
 
@@ -29,7 +37,7 @@ class Hits:
         self._head = b"*3\r\n$4\r\nMGET\r\n$%d\r\n%b\r\n$%d\r\n%b" % (len(stamp), stamp, len(prefix) + 32, prefix)
 
     def get(self, /, *args: Any, **kwargs: Any) -> Any:
-        """The value of this call, or MISSING when it takes more than one look to know it."""
+        """The value of this call, or what was Missed."""
         digest = self._digest(*args, **kwargs).encode()
         return self._judge(digest, self._station.hit(self._head + digest + b"\r\n"))
 
@@ -38,16 +46,32 @@ class Hits:
         digest = self._digest(*args, **kwargs).encode()
         return self._judge(digest, await self._station.ahit(self._head + digest + b"\r\n"))
 
+    def look(self, /, *args: Any, **kwargs: Any) -> tuple[str, Landing | Missed]:
+        """`get` for those who want to know more of it: the digest, and the value with its age."""
+        digest = self._digest(*args, **kwargs)
+        return digest, self._landed(digest.encode(), self._station.hit(self._head + digest.encode() + b"\r\n"))
+
+    async def alook(self, /, *args: Any, **kwargs: Any) -> tuple[str, Landing | Missed]:
+        """`look` from a coroutine."""
+        digest = self._digest(*args, **kwargs)
+        return digest, self._landed(digest.encode(), await self._station.ahit(self._head + digest.encode() + b"\r\n"))
+
     def _judge(self, digest: bytes, replies: Sequence[Any] | None) -> Any:
         if replies is None:
-            return MISSING
+            return Missed(None)
         stamp, entry = replies
         if entry is None or not is_fresh_value(entry, stamp):
-            return MISSING
+            return Missed((entry, stamp))
         try:
             return self._codec.open_short(self._prefix + digest, entry, SHORT_HEAD_BYTES)
         except UntrustedValue:
-            return MISSING  # counted and logged by the long way
+            return Missed((entry, stamp))  # counted and logged by the long way
+
+    def _landed(self, digest: bytes, replies: Sequence[Any] | None) -> Landing | Missed:
+        value = self._judge(digest, replies)
+        if replies is None or type(value) is Missed:
+            return value  # type: ignore[no-any-return]  # Missed
+        return Landing(value, None, created_ms(replies[1]))
 
 
 def hits_of(function: Function[Any, Any]) -> Hits | None:

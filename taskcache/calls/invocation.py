@@ -9,7 +9,6 @@ from msgspec import Struct
 
 from taskcache import events
 from taskcache.codec.envelope import (
-    CREATED_AT,
     ERROR,
     HEADER_BYTES,
     MAGIC,
@@ -18,7 +17,7 @@ from taskcache.codec.envelope import (
 )
 from taskcache.codec.sealing import Codec
 from taskcache.errors import UntrustedValue
-from taskcache.freshness import SHORT_HEAD_BYTES, Verdict, is_fresh_value, judge
+from taskcache.freshness import SHORT_HEAD_BYTES, Verdict, created_ms, is_fresh_value, judge
 from taskcache.protocol.entry import EntryKey, is_of, token_bytes
 from taskcache.protocol.flight import Errand, Extra, Landing
 from taskcache.protocol.stamps import function_stamp, tag_stamp
@@ -105,7 +104,7 @@ class Invocation(Struct, eq=False):
 
     def _short_landing(self, entry: bytes) -> Landing:
         value = self.codec.open_short(self.redis_key, entry, SHORT_HEAD_BYTES)
-        return Landing(value, None, int.from_bytes(entry[CREATED_AT : CREATED_AT + 8], "little"))
+        return Landing(value, None, created_ms(entry))
 
     def landing(self, envelope: Envelope) -> Landing:
         """The value or the error in an envelope; raises UntrustedValue."""

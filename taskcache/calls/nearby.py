@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from taskcache.calls.hits import Hits, hits_of
-from taskcache.calls.primitives import MISSING
+from taskcache.calls.hits import Hits, Missed, hits_of
 from taskcache.drivers import hubs
 from taskcache.near.entries import UNREADABLE
 from taskcache.protocol.flight import Landing
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from taskcache.calls.invocation import Invocation
+    from taskcache.codec.sealing import Codec
     from taskcache.drivers.station import Station
     from taskcache.function import Function
     from taskcache.near.cache import Near
@@ -43,22 +43,24 @@ _NOWHERE: Final = _Nowhere()
 class _Around(_Nowhere):
     """Holds a place while a value is read, so that what is invalidated meanwhile is not kept."""
 
-    def __init__(self, near: Near, invocation: Invocation) -> None:
+    def __init__(self, near: Near, redis_key: bytes, codec: Codec, stamp: bytes, longest_ms: int) -> None:
         self._near = near
-        self._invocation = invocation
-        held = near.find(invocation.redis_key)
+        self._how = (codec, stamp, longest_ms)
+        held = near.find(redis_key)
         self._place: Place | None = None
         if held is not None and (value := held.take()) is not UNREADABLE:
             self.landing = Landing(value, None, held.created_ms)
         else:
-            self._place = near.expect(invocation.redis_key)
+            self._place = near.expect(redis_key)
 
     def keep(self, sealed: bytes | None, landing: Landing | None) -> None:
         """Keep what was read and found valid; errors are not kept."""
         if self._place is None or sealed is None or landing is None or landing.error is not None:
             return
-        call = self._invocation
-        self._near.keep(self._place, sealed, landing.value, call.codec, call.stamps[0], call.near_ms)
+        self._near.keep(self._place, sealed, landing.value, *self._how)
+
+    def __enter__(self) -> _Around:
+        return self
 
     def __exit__(self, *error: object) -> None:
         if self._place is not None:
@@ -68,7 +70,9 @@ class _Around(_Nowhere):
 def around(station: Station, invocation: Invocation) -> _Nowhere:
     """Surround the reads of one call: it has a landing if the value was near, and keeps what is read otherwise."""
     near = station.near(invocation.settings) if invocation.near_ms else None
-    return _NOWHERE if near is None else _Around(near, invocation)
+    if near is None:
+        return _NOWHERE
+    return _Around(near, invocation.redis_key, invocation.codec, invocation.stamps[0], invocation.near_ms)
 
 
 class NearHits(Hits):
@@ -82,43 +86,47 @@ class NearHits(Hits):
         self._stamp = stamp
         self._longest_ms = longest_ms
 
-    @property
-    def _near(self) -> Near:
+    def _around(self, digest: bytes) -> _Around:
         # Asked for each time: under gevent each hub has a station of its own, and what belongs to it.
         near = self._station.near(self._settings)
         assert near is not None
-        return near
+        return _Around(near, self._prefix + digest, self._codec, self._stamp, self._longest_ms)
 
     def get(self, /, *args: Any, **kwargs: Any) -> Any:
         # A front has looked near already; not every function has one, and looking is cheap beside asking.
-        digest, near = self._digest(*args, **kwargs).encode(), self._near
-        held = near.find(self._prefix + digest)
-        if held is not None and (value := held.take()) is not UNREADABLE:
-            return value
-        place = near.expect(self._prefix + digest)
-        try:
-            return self._kept(near, place, digest, self._station.hit(self._head + digest + b"\r\n"))
-        finally:
-            if place is not None:
-                near.leave(place)
+        return _value(self.look(*args, **kwargs)[1])
 
     async def aget(self, /, *args: Any, **kwargs: Any) -> Any:
-        digest, near = self._digest(*args, **kwargs).encode(), self._near
-        held = near.find(self._prefix + digest)
-        if held is not None and (value := held.take()) is not UNREADABLE:
-            return value
-        place = near.expect(self._prefix + digest)
-        try:
-            return self._kept(near, place, digest, await self._station.ahit(self._head + digest + b"\r\n"))
-        finally:
-            if place is not None:
-                near.leave(place)
+        return _value((await self.alook(*args, **kwargs))[1])
 
-    def _kept(self, near: Near, place: Place | None, digest: bytes, replies: Sequence[Any] | None) -> Any:
-        value = self._judge(digest, replies)
-        if value is not MISSING and place is not None and replies is not None:
-            near.keep(place, replies[1], value, self._codec, self._stamp, self._longest_ms)
-        return value
+    def look(self, /, *args: Any, **kwargs: Any) -> tuple[str, Landing | Missed]:
+        digest = self._digest(*args, **kwargs)
+        with self._around(digest.encode()) as near:
+            if near.landing is None:
+                replies = self._station.hit(self._head + digest.encode() + b"\r\n")
+                return digest, self._kept(near, digest.encode(), replies)
+            return digest, near.landing
+
+    async def alook(self, /, *args: Any, **kwargs: Any) -> tuple[str, Landing | Missed]:
+        digest = self._digest(*args, **kwargs)
+        with self._around(digest.encode()) as near:
+            if near.landing is None:
+                replies = await self._station.ahit(self._head + digest.encode() + b"\r\n")
+                return digest, self._kept(near, digest.encode(), replies)
+            return digest, near.landing
+
+    def _kept(self, near: _Around, digest: bytes, replies: Sequence[Any] | None) -> Landing | Missed:
+        landing = self._landed(digest, replies)
+        if isinstance(landing, Missed):
+            # Whoever looks closer keeps it near, and holds a place for it before he reads.
+            return Missed(None)
+        assert replies is not None
+        near.keep(replies[1], landing)
+        return landing
+
+
+def _value(landing: Landing | Missed) -> Any:
+    return landing.value if isinstance(landing, Landing) else landing
 
 
 def near_hits_of(function: Function[Any, Any]) -> Hits | None:

@@ -21,6 +21,7 @@ from taskcache.drivers.keeper import Keeper
 from taskcache.drivers.lengths import is_long
 from taskcache.drivers.line import Line
 from taskcache.drivers.link import Link
+from taskcache.drivers.pending import Pending
 from taskcache.drivers.topology import FAILURES, Server
 from taskcache.launcher import Launcher
 from taskcache.protocol.flight import Ending, Errand
@@ -189,8 +190,7 @@ async def follow(keeper: Keeper, errand: Errand, wait: Wait, launcher: Launcher 
     arrived: asyncio.Future[Ending] = loop.create_future()
 
     def heard(ending: Ending | BaseException) -> None:
-        with suppress(RuntimeError):  # closed with those who waited in it
-            loop.call_soon_threadsafe(_resolve, arrived, ending)
+        tell(loop, lambda found: _resolve(arrived, found), ending)
 
     keeper.follow(errand, wait, launcher, heard, lambda sighting: None)
     try:
@@ -210,6 +210,35 @@ def _resolve(arrived: asyncio.Future[Ending], ending: Ending | BaseException) ->
         arrived.set_exception(ending)
     else:
         arrived.set_result(ending)
+
+
+async def arrival(pending: Pending, seconds: float | None) -> None:
+    """Wait for a landing on this loop; whoever cancels this leaves the others alone."""
+    loop = asyncio.get_running_loop()
+    arrived: asyncio.Future[None] = loop.create_future()
+
+    def done(_: Pending) -> None:
+        tell(loop, _wake, arrived)
+
+    pending.when_done(done)
+    try:
+        if seconds is None:
+            await arrived
+        else:
+            await asyncio.wait([arrived], timeout=seconds)
+    finally:
+        pending.discard(done)
+
+
+def tell(loop: asyncio.AbstractEventLoop, call: Callable[[T], None], what: T) -> None:
+    """Call this from another thread in the turn of a loop."""
+    with suppress(RuntimeError):  # closed with those who waited in it
+        loop.call_soon_threadsafe(call, what)
+
+
+def _wake(arrived: asyncio.Future[None]) -> None:
+    if not arrived.done():
+        arrived.set_result(None)
 
 
 async def in_thread(function: Callable[[], T]) -> T:

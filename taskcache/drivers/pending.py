@@ -37,13 +37,6 @@ class Pending:
         self._callbacks: list[Callback] = []
         self._watchers: list[Callable[[Sighting], None]] = []
 
-    @classmethod
-    def landed(cls, landing: Landing) -> Pending:
-        """A call that was over at once."""
-        pending = cls(None, None, None)  # type: ignore[arg-type]  # nothing is left to do
-        pending.landing = landing
-        return pending
-
     def settle(self, landing: Landing) -> None:
         """Give everybody the ending; the first one counts."""
         with self._lock:
@@ -122,3 +115,33 @@ class Pending:
         self._waiting = []
         # Last: who finds it ours may wait here.
         self.pid = os.getpid()
+
+
+class Landed(Pending):
+    """A call that was over at once: nothing is on its way, and nobody has to wait. Nearly all calls are hits."""
+
+    launcher = None
+    token = ""
+    leads = False
+    sighting = _UNSEEN
+
+    def __init__(self, landing: Landing) -> None:
+        self.landing: Landing = landing
+
+    def settle(self, landing: Landing) -> None:
+        """It has its ending; the first one counts."""
+
+    def wait(self, timeout: float | None) -> bool:
+        """True, at once."""
+        return True
+
+    def when_done(self, callback: Callback) -> None:
+        """Call `callback(self)` now."""
+        callback(self)
+
+    def discard(self, callback: Callback) -> None:
+        """It was called already."""
+
+    def on_notice(self, watcher: Callable[[Sighting], None]) -> Callable[[], None]:
+        """There will be no change to see."""
+        return lambda: None
