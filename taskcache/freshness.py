@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from enum import Enum, auto
 
@@ -25,6 +26,9 @@ SHORT_HEAD_BYTES = HEADER_BYTES + STAMP_BYTES
 _LABEL_END = CREATED_AT - 1
 # Also what a later version may have added.
 _UNUSUAL = 0xFF & ~(PICKLE | COMPRESSED | SIGNED)
+# What the head of the commonest entry of a function has at which place.
+_COMMONEST = (*enumerate(IS_OURS), (FLAGS_AT, 0), (COUNT_AT, 1), (KEY_ID_AT, 0))
+_CREATED = struct.Struct(f"<{CREATED_AT}xQ{SHORT_HEAD_BYTES - CREATED_AT - 8}x")
 
 
 class Verdict(Enum):
@@ -54,6 +58,23 @@ def is_fresh_value(entry: bytes, stamp: bytes | None) -> bool:
         and entry[_LABEL_END] != 0xFF
         and (not entry[KEY_ID_AT] or flags & SIGNED != 0)
     )
+
+
+def are_fresh_values(heads: bytes, stamp: bytes | None) -> bool:
+    """`is_fresh_value` of the commonest entries, neither signed, pickled nor compressed: their heads, one after the other."""
+    if stamp is None or len(stamp) != STAMP_BYTES:
+        return False
+    count = len(heads) // SHORT_HEAD_BYTES
+    # Each slice is what stands at one place in all of them.
+    return b"\xff" not in heads[_LABEL_END::SHORT_HEAD_BYTES] and all(
+        heads[at::SHORT_HEAD_BYTES] == bytes((byte,)) * count
+        for at, byte in (*_COMMONEST, *enumerate(stamp, HEADER_BYTES))
+    )
+
+
+def all_created_ms(heads: bytes) -> list[int]:
+    """`created_ms` of each of these heads."""
+    return [created for (created,) in _CREATED.iter_unpack(heads)]
 
 
 def created_ms(entry: bytes) -> int:

@@ -9,21 +9,21 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from msgspec import Struct
-
 from taskcache import events
 from taskcache.batch import gather
 from taskcache.batching import WINDOW, BoundCall
-from taskcache.calls import calling
+from taskcache.calls import calling, looking
+from taskcache.calls.hits import hits_of
 from taskcache.calls.invocation import Invocation
+from taskcache.calls.looking import Look, of_one_call
 from taskcache.calls.primitives import removals
 from taskcache.codec.pickling import is_interruption
 from taskcache.drivers import asyncio as driver
 from taskcache.drivers import together
 from taskcache.drivers.pending import Landed, Pending
 from taskcache.errors import DispatchFailed, NoServer, UsageError
-from taskcache.protocol.flight import Extra, Landing, obtain
-from taskcache.protocol.steps import Call, Launch
+from taskcache.protocol.flight import Landing, obtain
+from taskcache.protocol.steps import Launch
 from taskcache.result import Result
 from taskcache.settings import Duration
 
@@ -210,7 +210,7 @@ def bust(function: Any, calls: Iterable[BoundCall]) -> None:
         try:
             keys.append(function.make_key(call.args, call.kwargs))
         except Exception as error:  # noqa: BLE001 - the error of this call alone
-            _of_one_call(error)
+            of_one_call(error)
     for key in keys:
         events.emit(events.Event("busted", function.name, key))
     if keys:
@@ -223,82 +223,46 @@ def start(function: Any, window: list[BoundCall], chunk: int = 1) -> list[Result
         return []
     if function.cache.debug:
         return [_alone(function, call, None) for call in window]
-    invocations = [_described(function, call) for call in window]
+    hits = hits_of(function)
+    described = [looking.described(function, call, hits) for call in window]
     try:
         station = function.cache.station
-        landings = _look(station, [each for each in invocations if isinstance(each, Invocation)])
-        found = iter(landings)
-        looked = [next(found) if isinstance(each, Invocation) else each for each in invocations]
+        found = iter(
+            looking.look(function, station, hits, [each for each in described if not isinstance(each, Exception)])
+        )
+        looked = [each if isinstance(each, Exception) else next(found) for each in described]
         if function.decorator == "cached":
             return [_cached(function, call, each) for call, each in zip(window, looked, strict=True)]
         return _begin(function, station, window, looked, chunk)
     except NoServer as error:
         for _ in window:
             calling.note_degraded(function, error)
-        return [_alone(function, call, each) for call, each in zip(window, invocations, strict=True)]
+        return [_alone(function, call, each) for call, each in zip(window, described, strict=True)]
 
 
-class _Look(Struct, frozen=True):
-    invocation: Invocation
-    landing: Landing | None
-    first: tuple[bytes | None, ...]
-
-
-def _described(function: Any, call: BoundCall) -> Invocation | Exception:
-    try:
-        invocation: Invocation = function.invocation(call.args, call.kwargs)
-        return invocation
-    except Exception as error:  # noqa: BLE001 - the error of this call alone
-        return _of_one_call(error)
-
-
-def _of_one_call(error: Exception) -> Exception:
-    """The error of one call of many; a soft time limit is that of the task which makes them, and ends them all."""
-    if is_interruption(error):
-        raise error
-    return error
-
-
-def _look(station: Station, invocations: list[Invocation]) -> list[_Look]:
-    """Read all entries and their stamps in one round trip."""
-    stamps = tuple(dict.fromkeys(stamp for each in invocations for stamp in each.stamps))
-    if not invocations:
-        return []
-    station.check()
-    with station.watched():
-        keys = (*stamps, *(each.redis_key for each in invocations))
-        replies: list[bytes | None] = station.server.call(Call("MGET", keys))
-    current = dict(zip(stamps, replies, strict=False))
-    looks = []
-    for invocation, entry in zip(invocations, replies[len(stamps) :], strict=True):
-        held = tuple(current[stamp] for stamp in invocation.stamps)
-        landing = invocation.usable(entry, held)
-        looks.append(_Look(invocation, None if isinstance(landing, Extra) else landing, (entry, *held)))
-    return looks
-
-
-def _alone(function: Any, call: BoundCall, invocation: Invocation | Exception | None) -> Result[Any]:
+def _alone(function: Any, call: BoundCall, described: Invocation | str | Exception | None) -> Result[Any]:
     """Compute one call here, without the cache; one that has no key shares with nobody."""
+    invocation = function.described(described) if isinstance(described, str) else described
     compute = partial(calling.run, function, (call.args, call.kwargs))
     try:
         value = function.cache.alone.call(invocation, compute) if isinstance(invocation, Invocation) else compute()
         landing = Landing(value, None, 0, "inline")
     except Exception as error:  # noqa: BLE001 - delivered by the result
-        landing = Landing.failed(_of_one_call(error), "inline")
+        landing = Landing.failed(of_one_call(error), "inline")
     return Result(function, None, Landed(landing))
 
 
-def _cached(function: CachedFunction[Any, Any], call: BoundCall, look: _Look | Exception) -> Result[Any]:
+def _cached(function: CachedFunction[Any, Any], call: BoundCall, look: Look | Exception) -> Result[Any]:
     if isinstance(look, Exception):
         return Result(function, None, Landed(Landing(None, look, 0, "inline")))
     if look.landing is not None:
         function.stats_counted.hits += 1
-        return Result(function, look.invocation, Landed(look.landing))
+        return Result(function, look.call, Landed(look.landing))
     try:
         value = calling.answer(function, look.invocation, call.args, call.kwargs)
         landing = Landing(value, None, 0, "inline")
     except Exception as error:  # noqa: BLE001 - delivered by the result
-        landing = Landing.failed(_of_one_call(error), "inline")
+        landing = Landing.failed(of_one_call(error), "inline")
     return Result(function, look.invocation, Landed(landing))
 
 
@@ -306,19 +270,19 @@ def _begin(
     function: AsyncFunction[Any, Any],
     station: Station,
     window: list[BoundCall],
-    looked: list[_Look | Exception],
+    looked: list[Look | Exception],
     chunk: int,
 ) -> list[Result[Any]]:
     """Elect all misses side by side; those that lead are sent to their queue."""
     results: list[Result[Any] | None] = []
-    misses: list[tuple[int, Pending, Launcher, _Look]] = []
+    misses: list[tuple[int, Pending, Launcher, Look]] = []
     for place, (call, look) in enumerate(zip(window, looked, strict=True)):
         if isinstance(look, Exception):
             results.append(Result(function, None, Landed(Landing(None, look, 0, "inline"))))
             continue
         if look.landing is not None:
             function.stats_counted.hits += 1
-            results.append(Result(function, look.invocation, Landed(look.landing)))
+            results.append(Result(function, look.call, Landed(look.landing)))
             continue
         if calling.is_own_ancestor(look.invocation):
             # The body that runs here computes this very key: waiting for it would be waiting for ourselves.
@@ -329,7 +293,7 @@ def _begin(
         try:
             launcher = function.launcher(call.args, call.kwargs, look.invocation)
         except Exception as error:  # noqa: BLE001 - the error of this call alone
-            failed = Landing.failed(_of_one_call(error), "inline")
+            failed = Landing.failed(of_one_call(error), "inline")
             results[place] = Result(function, None, Landed(failed))
             continue
         errand = look.invocation.errand(station, "")
@@ -379,5 +343,5 @@ def _send(calls: Sequence[tuple[Launcher, str]], refusal: DispatchFailed | None)
         else:
             launcher.launch_together(calls)
     except Exception as error:  # noqa: BLE001 - it belongs to these calls, and the others are sent
-        return _of_one_call(error)
+        return of_one_call(error)
     return None

@@ -9,7 +9,7 @@ import pytest
 import redis
 from celery import Celery
 
-from taskcache import Cache
+from taskcache import Cache, current
 from taskcache.decorators import AsyncFunction
 from tests.nodes.waiting import wait_until
 from tests.with_redis.test_primitives_many import commands_of
@@ -127,6 +127,52 @@ def test_calls_with_near_of_a_function_without_it_ask_nobody(total: Led, client:
     assert (-1, "hit", key) == (result(), result.source, result.key)
     assert 1 == asked["mget"]
     wait_until(lambda: near([1, 2])(timeout=10) == 3, "the near value is gone")
+
+
+@pytest.mark.parametrize("secret", [None, "a secret that is long enough for this"])
+def test_windows_of_all_sorts_are_looked_up_alike(
+    cache_name: str, redis_url: str, client: redis.Redis, secret: str | None
+) -> None:
+    """Hits among misses, long values, those with tags of their bodies, and damaged ones: as each call by itself has it."""
+    computed: list[int] = []
+
+    with Cache(redis_url, name=cache_name, secret=secret) as cache:
+
+        @cache.cached(timeout=60)
+        def value(number: int) -> dict[str, Any]:
+            computed.append(number)
+            if number % 7 == 3:
+                current().tags.add("of some bodies")
+            return {"number": number, "text": "long " * (2000 if number % 11 == 5 else 1)}
+
+        value(0)
+        numbers = range(600)
+        missing = [number for number in numbers if number % 5 == 2 or 250 <= number < 510]
+        stored = [number for number in numbers if number not in missing]
+        value.map(stored)()
+        damaged = [number for number in stored if number % 13 == 1]
+        for number in damaged:
+            client.set(
+                cache.make_key(value.key_for(number)), b"\xc5\x01 not an entry of ours, though it begins as one", ex=60
+            )
+        computed.clear()
+        batch = value.map(numbers)
+        values = batch()
+
+        assert values == [value.uncached(number) for number in numbers]
+        assert sorted({*missing, *damaged}) == sorted(computed[: -len(numbers)])
+        # Those with tags of their bodies take one more read each.
+        assert len([number for number in stored if number not in damaged and number % 7 != 3]) == batch.hits
+
+        computed.clear()
+        again = value.map(numbers)
+        assert values == again()
+        assert len([number for number in numbers if number % 7 != 3]) == again.hits
+        assert [] == computed
+        value.bust_all()
+        anew = value.map(numbers)
+        anew.begin()
+        assert 0 == anew.hits
 
 
 def test_within_the_computation_of_its_own_key_a_stored_value_is_no_answer(cache: Cache) -> None:

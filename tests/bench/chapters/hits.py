@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
+from celery import Celery
+
 from taskcache.codec import compression, typed
 from tests.bench import peers
 from tests.bench.floor import RawSocket, pack
@@ -16,6 +18,8 @@ from tests.bench.ground import CACHE_DB, HOUR_S, SECRET, VALUES, Ground, pickled
 from tests.bench.measure import Times, Variant, code, rotate, work_of
 
 CALL = "call(42, 'hello')"
+# Of a `cache_async` function, whose calls give a result.
+TASK_CALL = "call(42, 'hello')()"
 TEXTS = {peer.key: peer.text for peer in peers.PEERS}
 
 
@@ -48,11 +52,21 @@ def _variants(ground: Ground, stack: ExitStack, size: str, code: Callable[..., V
         # The first call computes and stores, the second finds its way, and both give what a hit has to give.
         assert value == call(42, "hello") == call(42, "hello"), f"{key} gives another value"
     variants = {key: code(CALL, call=call) for key, call in calls.items()}
+    variants["task"] = code(TASK_CALL, call=_task(calls["taskcache"].cache, size, value))
     raw_key, own_key = f"raw:{size}".encode(), f"own:{size}".encode()
     client.set(raw_key, pickled(value), ex=HOUR_S)
     client.set(own_key, _as_stored(value), ex=HOUR_S)
     variants["r.get"] = code("get(key)", get=client.get, key=raw_key)
     return variants | _floors(ground, stack, raw_key, own_key, calls["taskcache"], code)
+
+
+def _task(cache: Any, size: str, value: Any) -> Callable[[int, str], Any]:
+    """A `cache_async` function whose value is stored; nothing is ever sent, so its broker is nowhere."""
+    cache.app = Celery("hits", broker="memory://", set_as_current=False)
+    call: Any = cache.cache_async(name=f"task {size}", version=1)(named("task", value))
+    call.put(value, 42, "hello")
+    assert value == call(42, "hello")() == call(42, "hello")()
+    return call  # type: ignore[no-any-return]  # of any function
 
 
 def _floors(
@@ -97,6 +111,7 @@ def _small(times: Times) -> Iterator[Outcome]:
             yield budget(f"hit.small.{peer}", times.ratio("taskcache", peer), floor=times.ratio("raw MGET", peer))
         else:
             yield budget(f"hit.small.{peer}", None, "not installed")
+    yield beside("small hit of a `cache_async` function, with its result / `r.get`", times.ratio("task", "r.get"))
     yield beside("small hit / raw socket MGET: the floor", times.ratio("taskcache", "raw MGET"))
     yield from _all(times, "small")
 
@@ -105,6 +120,8 @@ def _work(times: Times) -> Iterator[Outcome]:
     """What a hit takes of the caller's processor: what is left for others while it waits."""
     yield beside("processor time of a small hit / `r.get`", times.ratio("taskcache", "r.get"), seconds=times.medians())
     yield beside("processor time of a small hit, signed / `r.get`", times.ratio("signed", "r.get"))
+    text = "processor time of a small hit of a `cache_async` function, with its result / `r.get`"
+    yield beside(text, times.ratio("task", "r.get"))
     yield beside("processor time of the raw socket MGET / `r.get`", times.ratio("raw MGET", "r.get"))
     for key, text in TEXTS.items():
         if key in times.of and key != "diskcache":
