@@ -9,6 +9,7 @@ from typing import Any
 
 from celery import Celery
 
+from taskcache import Cache
 from taskcache.codec import compression, typed
 from tests.bench import peers
 from tests.bench.floor import RawSocket, pack
@@ -52,7 +53,7 @@ def _variants(ground: Ground, stack: ExitStack, size: str, code: Callable[..., V
         # The first call computes and stores, the second finds its way, and both give what a hit has to give.
         assert value == call(42, "hello") == call(42, "hello"), f"{key} gives another value"
     variants = {key: code(CALL, call=call) for key, call in calls.items()}
-    variants["task"] = code(TASK_CALL, call=_task(calls["taskcache"].cache, size, value))
+    variants["task"] = code(TASK_CALL, call=_task(stack.enter_context(ours(ground)), size, value))
     raw_key, own_key = f"raw:{size}".encode(), f"own:{size}".encode()
     client.set(raw_key, pickled(value), ex=HOUR_S)
     client.set(own_key, _as_stored(value), ex=HOUR_S)
@@ -60,13 +61,13 @@ def _variants(ground: Ground, stack: ExitStack, size: str, code: Callable[..., V
     return variants | _floors(ground, stack, raw_key, own_key, calls["taskcache"], code)
 
 
-def _task(cache: Any, size: str, value: Any) -> Callable[[int, str], Any]:
+def _task(cache: Cache, size: str, value: Any) -> Callable[[int, str], Any]:
     """A `cache_async` function whose value is stored; nothing is ever sent, so its broker is nowhere."""
     cache.app = Celery("hits", broker="memory://", set_as_current=False)
     call: Any = cache.cache_async(name=f"task {size}", version=1)(named("task", value))
     call.put(value, 42, "hello")
     assert value == call(42, "hello")() == call(42, "hello")()
-    return call  # type: ignore[no-any-return]  # of any function
+    return call  # type: ignore[no-any-return]
 
 
 def _floors(
