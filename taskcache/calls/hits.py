@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from taskcache.errors import UntrustedValue
-from taskcache.freshness import SHORT_HEAD_BYTES, all_created_ms, are_fresh_values, created_ms, is_fresh_value
+from taskcache.freshness import SHORT_HEAD_BYTES, created_ms, is_fresh_value
 from taskcache.protocol.flight import Landing
 
 if TYPE_CHECKING:
@@ -26,13 +26,12 @@ class Missed(Struct, frozen=True):
 class Hits:
     """Answers calls whose value is stored and depends on nothing but its function; every other call is missed here."""
 
-    __slots__ = ("_codec", "_digest", "_head", "_prefix", "_stamp", "_station")
+    __slots__ = ("_codec", "_digest", "_head", "_prefix", "_station")
 
     def __init__(self, station: Station, codec: Codec, digest: Callable[..., str], stamp: bytes, prefix: bytes) -> None:
         self._station = station
         self._codec = codec
         self._digest = digest
-        self._stamp = stamp
         self._prefix = prefix
         # MGET stamp entry, up to the digest, which has always the same length.
         self._head = b"*3\r\n$4\r\nMGET\r\n$%d\r\n%b\r\n$%d\r\n%b" % (len(stamp), stamp, len(prefix) + 32, prefix)
@@ -51,41 +50,20 @@ class Hits:
         """`get` for those who want to know more of it: the digest, and the value with its age."""
         digest = self._digest(*args, **kwargs)
         last = digest.encode()
-        return digest, self._landed(self._prefix + last, self._station.hit(self._head + last + b"\r\n"))
+        return digest, self.landed(self._prefix + last, self._station.hit(self._head + last + b"\r\n"))
 
     async def alook(self, /, *args: Any, **kwargs: Any) -> tuple[str, Landing | Missed]:
         """`look` from a coroutine."""
         digest = self._digest(*args, **kwargs)
         last = digest.encode()
-        return digest, self._landed(self._prefix + last, await self._station.ahit(self._head + last + b"\r\n"))
+        return digest, self.landed(self._prefix + last, await self._station.ahit(self._head + last + b"\r\n"))
 
-    def look_many(self, redis_keys: Sequence[bytes]) -> list[Landing | Missed]:
-        """`look` for many calls by their keys, page by page; raises NoServer."""
-        found: list[Landing | Missed] = []
-        stamp: bytes | None = None
-        for place, page in self._station.read_many((self._stamp, *redis_keys)):
-            entries: Sequence[bytes | None] = page
-            if not place.start:
-                stamp, *entries = page
-            found += self._page(redis_keys[len(found) : len(found) + len(entries)], entries, stamp)
-        return found
-
-    def _page(
-        self, redis_keys: Sequence[bytes], entries: Sequence[bytes | None], stamp: bytes | None
-    ) -> list[Landing | Missed]:
-        there = [entry for entry in entries if entry is not None]
-        opened = self._codec.open_together(there, SHORT_HEAD_BYTES)
-        if opened is None or not are_fresh_values(opened[0], stamp):
-            return [
-                self._landed(redis_key, (stamp, entry)) for redis_key, entry in zip(redis_keys, entries, strict=True)
-            ]
-        landings = [
-            Landing(value, None, created) for value, created in zip(opened[1], all_created_ms(opened[0]), strict=True)
-        ]
-        if len(landings) == len(entries):
-            return landings  # type: ignore[return-value]  # nobody adds to it
-        next_one = iter(landings)
-        return [Missed((None, stamp)) if entry is None else next(next_one) for entry in entries]
+    def landed(self, redis_key: bytes, replies: Sequence[Any] | None) -> Landing | Missed:
+        """How the call with this key lands, as far as its stamp and its entry tell."""
+        value = self._judge(redis_key, replies)
+        if replies is None or type(value) is Missed:
+            return value  # type: ignore[no-any-return]  # Missed
+        return Landing(value, None, created_ms(replies[1]))
 
     def _judge(self, redis_key: bytes, replies: Sequence[Any] | None) -> Any:
         if replies is None:
@@ -97,12 +75,6 @@ class Hits:
             return self._codec.open_short(redis_key, entry, SHORT_HEAD_BYTES)
         except UntrustedValue:
             return Missed((entry, stamp))  # counted and logged by the long way
-
-    def _landed(self, redis_key: bytes, replies: Sequence[Any] | None) -> Landing | Missed:
-        value = self._judge(redis_key, replies)
-        if replies is None or type(value) is Missed:
-            return value  # type: ignore[no-any-return]  # Missed
-        return Landing(value, None, created_ms(replies[1]))
 
 
 def hits_of(function: Function[Any, Any]) -> Hits | None:

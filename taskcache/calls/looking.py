@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -9,6 +10,7 @@ from msgspec import Struct
 from taskcache.calls.hits import Hits, Missed
 from taskcache.calls.invocation import Invocation
 from taskcache.codec.pickling import is_interruption
+from taskcache.freshness import SHORT_HEAD_BYTES, all_created_ms, are_fresh_values
 from taskcache.protocol.flight import Extra, Landing
 from taskcache.protocol.steps import Call
 
@@ -51,18 +53,41 @@ def of_one_call(error: Exception) -> Exception:
 
 def look(function: Any, station: Station, hits: Hits | None, calls: list[Any]) -> list[Look]:
     """Read all entries and their stamps in one round trip."""
-    if hits is None:
+    if not calls or hits is None:
         return _look_closely(station, calls)
-    found = hits.look_many(function.cache.plain.redis_keys(calls)) if calls else ()
-    return [
-        _missed(function, key, each) if isinstance(each, Missed) else Look(key, each, ())
-        for key, each in zip(calls, found, strict=True)
-    ]
+    redis_keys = function.cache.plain.redis_keys(calls)
+    looks: list[Look] = []
+    stamp: bytes | None = None
+    # A page is opened while the next ones are on their way; the stamp is the first of all.
+    for _, page in station.read_many((function.stamp, *redis_keys)):
+        entries: Sequence[bytes | None] = page
+        if not looks:
+            stamp, *entries = page
+        place = slice(len(looks), len(looks) + len(entries))
+        landings = _together(function, entries, stamp)
+        if landings is None:
+            pairs = zip(redis_keys[place], entries, strict=True)
+            landings = [hits.landed(redis_key, (stamp, entry)) for redis_key, entry in pairs]
+        looks += [
+            _judged(function.described(key), landing.first or ())
+            if isinstance(landing, Missed)
+            else Look(key, landing, ())
+            for key, landing in zip(calls[place], landings, strict=True)
+        ]
+    return looks
 
 
-def _missed(function: Any, key: str, missed: Missed) -> Look:
-    assert missed.first is not None
-    return _judged(function.described(key), missed.first)
+def _together(function: Any, entries: Sequence[bytes | None], stamp: bytes | None) -> Sequence[Landing | Missed] | None:
+    """What `Hits.landed` says of each, when all that are there are of the commonest kind; None when one is not."""
+    opened = function.cache.codec.open_together([entry for entry in entries if entry is not None], SHORT_HEAD_BYTES)
+    if opened is None or not are_fresh_values(opened[0], stamp):
+        return None
+    heads, values = opened
+    landings = [Landing(value, None, created) for value, created in zip(values, all_created_ms(heads), strict=True)]
+    if len(landings) == len(entries):
+        return landings
+    there = iter(landings)
+    return [Missed((None, stamp)) if entry is None else next(there) for entry in entries]
 
 
 def _look_closely(station: Station, invocations: list[Invocation]) -> list[Look]:

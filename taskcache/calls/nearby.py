@@ -78,11 +78,12 @@ def around(station: Station, invocation: Invocation) -> _Nowhere:
 class NearHits(Hits):
     """Hits whose values are kept near."""
 
-    __slots__ = ("_longest_ms", "_settings")
+    __slots__ = ("_longest_ms", "_settings", "_stamp")
 
-    def __init__(self, settings: Settings, longest_ms: int, *parts: Any) -> None:
+    def __init__(self, settings: Settings, stamp: bytes, longest_ms: int, *parts: Any) -> None:
         super().__init__(*parts)
         self._settings = settings
+        self._stamp = stamp
         self._longest_ms = longest_ms
 
     def _around(self, digest: bytes) -> _Around:
@@ -115,7 +116,7 @@ class NearHits(Hits):
             return digest, near.landing
 
     def _kept(self, near: _Around, digest: bytes, replies: Sequence[Any] | None) -> Landing | Missed:
-        landing = self._landed(self._prefix + digest, replies)
+        landing = self.landed(self._prefix + digest, replies)
         if isinstance(landing, Missed):
             # Whoever looks closer keeps it near, and holds a place for it before he reads.
             return Missed(None)
@@ -137,6 +138,7 @@ def near_hits_of(function: Function[Any, Any]) -> Hits | None:
     assert function.digest is not None
     return NearHits(
         function.cache.settings,
+        function.stamp,
         function.options.near_ms,
         function.cache.station,
         function.cache.codec,
