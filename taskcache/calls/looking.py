@@ -69,12 +69,15 @@ def look(function: Any, station: Station, hits: Hits | None, calls: list[Any]) -
             pairs = zip(redis_keys[place], entries, strict=True)
             landings = [hits.landed(redis_key, (stamp, entry)) for redis_key, entry in pairs]
         looks += [
-            _judged(function.described(key), landing.first or ())
-            if isinstance(landing, Missed)
-            else Look(key, landing, ())
+            _missed(function, key, landing) if isinstance(landing, Missed) else Look(key, landing, ())
             for key, landing in zip(calls[place], landings, strict=True)
         ]
     return looks
+
+
+def _missed(function: Any, key: str, missed: Missed) -> Look:
+    assert missed.first is not None  # it was read
+    return _judged(function.described(key), missed.first)
 
 
 def _together(function: Any, entries: Sequence[bytes | None], stamp: bytes | None) -> Sequence[Landing | Missed] | None:
