@@ -112,8 +112,8 @@ class AwaitableAsync(Verbs[P, R]):
         """Begin the call as the function itself does, with every round trip awaited."""
         function = self.function
         first: calling.Reads | None = None
-        if function.hits is not None:
-            digest, found = await function.hits.alook(*args, **kwargs)
+        if function.short_way is not None:
+            digest, found = await function.short_way.alook(*args, **kwargs)
             hit: Result[R] | None = function.stored(digest, found)
             if hit is not None:
                 return hit

@@ -161,7 +161,7 @@ class AsyncFunction(Function[P, R]):
     def __init__(self, cache: Cache, fn: Callable[..., Any], options: Options) -> None:
         super().__init__(cache, fn, options if cache.app is None else as_workers_import(fn, options))
         # Made by the first call, which finds the server.
-        self.hits: Hits | None = None
+        self._hits: Hits | None = None
         if not cache.debug:
             from taskcache.launchers import registry
 
@@ -173,17 +173,22 @@ class AsyncFunction(Function[P, R]):
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
         first = None
-        if self.hits is not None:
-            digest, found = self.hits.look(*args, **kwargs)
+        if self._hits is not None:
+            digest, found = self._hits.look(*args, **kwargs)
             if (result := self.stored(digest, found)) is not None:
                 return result
             first = found.first if isinstance(found, Missed) else None
         return self._begun(args, kwargs, first)
 
+    @property
+    def short_way(self) -> Hits | None:
+        """What answers calls whose value is stored, once the server is found."""
+        return self._hits
+
     def find_hits(self) -> None:
         """Take the short way from now on, where there is one: the server is found."""
-        if self.hits is None:
-            self.hits = near_hits_of(self)
+        if self._hits is None:
+            self._hits = near_hits_of(self)
 
     def stored(self, digest: str, found: Landing | Missed) -> Result[R] | None:
         """The result of a call whose value was found; None where it was not, or within the computation of this very key."""
@@ -276,7 +281,7 @@ class AsyncFunction(Function[P, R]):
 
     def with_changed(self, options: Options) -> Self:
         same = _like(self, type(self), options)
-        same.hits = None  # it depends on the options
+        same._hits = None  # it depends on the options
         return same
 
     @property
@@ -315,7 +320,7 @@ class AsyncFunction(Function[P, R]):
         # Made by origin._make, without arguments. It came by value, to be run: registered, it would be a task of the worker
         # that ran it once.
         super().__init__(*state)
-        self.hits = None
+        self._hits = None
 
 
 def _with(function: Function[Any, Any], given: dict[str, Any]) -> Options:

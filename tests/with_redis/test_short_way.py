@@ -175,6 +175,23 @@ def test_windows_of_all_sorts_are_looked_up_alike(
         assert 0 == anew.hits
 
 
+def test_an_attribute_of_the_function_is_its_own(cache: Cache) -> None:
+    """Code that counts in `fn.hits` does not meet ours."""
+    cache.app = Celery("eager", broker="memory://", set_as_current=False)
+    cache.app.conf.task_always_eager = True
+
+    def plain(number: int) -> int:
+        return number
+
+    plain.hits = 0  # type: ignore[attr-defined]
+    counted: Any = cache.cache_async(timeout=60)(plain)
+    for _ in range(3):
+        counted.hits += 1
+        assert 1 == counted(1)(timeout=10)
+
+    assert 3 == counted.hits
+
+
 def test_within_the_computation_of_its_own_key_a_stored_value_is_no_answer(cache: Cache) -> None:
     """The body that asks for its own call computes it: what is stored is what it is about to replace."""
     cache.app = Celery("eager", broker="memory://", set_as_current=False)
